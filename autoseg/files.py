@@ -1,0 +1,231 @@
+"""Where everything lies in a WORK folder, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autoseg.errors import BusyError, DatasetError, PlanError, ResourceError
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class FoldFolder:
+    """What one fold of one configuration leaves behind."""
+
+    path: Path
+
+    @property
+    def plan(self) -> Path:
+        """The plan that the fold was trained by, with everything resolved."""
+        return self.path / "plan.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """State to resume from."""
+        return self.path / "checkpoint_last.pt"
+
+    @property
+    def weights(self) -> Path:
+        """The weights that predict; there once the fold has finished training."""
+        return self.path / "weights.safetensors"
+
+    @property
+    def history(self) -> Path:
+        """One JSON line an epoch."""
+        return self.path / "history.jsonl"
+
+    @property
+    def progress(self) -> Path:
+        return self.path / "progress.png"
+
+    @property
+    def held_out(self) -> Path:
+        """Folder of the label maps predicted for the held-out cases."""
+        return self.path / "held_out"
+
+    @property
+    def scores(self) -> Path:
+        """Scores of the held-out cases; there once the fold is done."""
+        return self.path / "scores.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / ".lock"
+
+
+@dataclass(frozen=True)
+class Work:
+    """The folder that one dataset's plan, preprocessed cases, folds and scores live in."""
+
+    path: Path
+
+    @property
+    def plan(self) -> Path:
+        return self.path / "plan.json"
+
+    @property
+    def fingerprint(self) -> Path:
+        return self.path / "fingerprint.json"
+
+    @property
+    def dataset(self) -> Path:
+        return self.path / "dataset.json"
+
+    @property
+    def folds(self) -> Path:
+        return self.path / "folds.json"
+
+    @property
+    def forecast(self) -> Path:
+        return self.path / "forecast.json"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / ".lock"
+
+    @property
+    def references(self) -> Path:
+        """Folder of each case's label map on its own grid."""
+        return self.path / "references"
+
+    def reference(self, case: str) -> Path:
+        return self.references / f"{case}.nii.gz"
+
+    def store(self, configuration: str) -> Path:
+        """Folder of the preprocessed cases of one configuration."""
+        return self.path / "preprocessed" / configuration
+
+    def models(self, configuration: str) -> Path:
+        return self.path / "models" / configuration
+
+    def fold(self, configuration: str, fold: int | str) -> FoldFolder:
+        return FoldFolder(self.models(configuration) / f"fold_{fold}")
+
+    def crossval(self, configuration: str) -> Path:
+        return self.models(configuration) / "crossval.json"
+
+    def planned(self) -> Work:
+        """Itself, if it holds a plan.
+
+        Raises:
+            DatasetError: it does not.
+        """
+        if not self.plan.is_file():
+            inside = ", ".join(sorted(p.name for p in self.path.iterdir())[:8]) if self.path.is_dir() else "no such folder"
+            raise DatasetError(
+                f"{self.path.name} holds no plan.json (found: {inside or 'nothing'})",
+                remedy="Give the WORK folder of plan-and-preprocess, or run that first",
+            )
+        return self
+
+
+@contextlib.contextmanager
+def appears_whole(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, with the same ending, that is renamed to it if the block succeeds.
+
+    Raises:
+        ResourceError: the disk is full or a file-size limit was hit; nothing half-written stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+    try:
+        yield beside
+        _flush(beside)
+        os.replace(beside, path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            raise ResourceError(
+                f"no room to write it ({error.strerror})", file=path, remedy="Free disk space and run the same command again"
+            ) from error
+        raise
+    finally:
+        if beside.is_dir():
+            shutil.rmtree(beside, ignore_errors=True)
+        else:
+            beside.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    if path.is_file():
+        with path.open("rb+") as handle:
+            os.fsync(handle.fileno())
+
+
+def write_json(path: Path, kind: str, content: dict[str, Any]) -> None:
+    """Write `content` sorted, indented, with its schema, whole or not at all."""
+    text = json.dumps({"schema": f"autoseg.{kind}/{SCHEMA_VERSION}", **content}, indent=2, sort_keys=True, allow_nan=False)
+    with appears_whole(path) as beside:
+        beside.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path, kind: str) -> dict[str, Any]:
+    """The content of a JSON file written by `write_json`, its schema checked and removed.
+
+    Raises:
+        PlanError: it is no JSON object, or of another schema.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PlanError(f"it cannot be read as JSON ({error})", file=path, remedy="Restore the file or make it anew") from error
+    expected = f"autoseg.{kind}/{SCHEMA_VERSION}"
+    found = content.pop("schema", None) if isinstance(content, dict) else None
+    if found != expected:
+        made_by = f"{found!r}" if found else "none"
+        raise PlanError(f"its schema is {made_by}, this autoseg reads {expected!r}", file=path, remedy="Use the version of autoseg that wrote it")
+    return content
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with appears_whole(path) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def digest(*parts: object) -> str:
+    """A short key of JSON-able values or bytes: equal values, equal key."""
+    hasher = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        hasher.update(part if isinstance(part, bytes | bytearray | memoryview) else json.dumps(part, sort_keys=True).encode())
+        hasher.update(b"\0")
+    return hasher.hexdigest()
+
+
+@contextlib.contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock file at `path`; the operating system frees a dead process's lock.
+
+    Raises:
+        BusyError: another process holds it.
+    """
+    from filelock import FileLock, Timeout
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise BusyError(f"another process works on {what}", file=path, remedy="Wait for it or stop it, then run the command again") from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,148 @@
+"""The grid that places a volume in the patient, and moving arrays between axis orders.
+
+Arrays are (z, y, x), spacing and shape stand in the same order; points are LPS millimetres (x, y, z), as in ITK and
+DICOM; the columns of `direction` are the directions of the index axes x, y, z, as ITK stores them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+Triple = tuple[int, int, int]
+Spacing = tuple[float, float, float]
+Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """A change of axis order and sense: `flip(transpose(array, axes), where flips)`.
+
+    Axis i of the result is axis `axes[i]` of the array, reversed if `flips[i]`.
+    """
+
+    axes: Triple = (0, 1, 2)
+    flips: tuple[bool, bool, bool] = (False, False, False)
+
+    def apply(self, array: np.ndarray) -> np.ndarray:
+        """The array, (..., z, y, x), with its last three axes reordered and reversed; a view."""
+        lead = array.ndim - 3
+        moved = array.transpose(*range(lead), *(lead + a for a in self.axes))
+        return np.flip(moved, tuple(lead + i for i, flip in enumerate(self.flips) if flip))
+
+    def inverse(self) -> Orientation:
+        """The change that undoes this one."""
+        axes = tuple(self.axes.index(i) for i in range(3))
+        return Orientation(axes, tuple(self.flips[a] for a in axes))
+
+    @property
+    def is_identity(self) -> bool:
+        return self == Orientation()
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Size, spacing, origin and direction of a volume.
+
+    shape: voxels (z, y, x).
+    spacing: mm (z, y, x).
+    origin: LPS mm (x, y, z) of the centre of voxel (0, 0, 0).
+    direction: 3 x 3, row-major, orthonormal; its columns are the index axes x, y, z in LPS.
+    planar: the file holds a two-dimensional image; shape[0] is 1.
+    """
+
+    shape: Triple
+    spacing: Spacing = (1.0, 1.0, 1.0)
+    origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    direction: tuple[float, ...] = IDENTITY
+    planar: bool = False
+
+    @property
+    def axes(self) -> np.ndarray:
+        """3 x 3: column i is the step in LPS mm along array axis i (z, y, x)."""
+        matrix = np.array(self.direction, dtype=float).reshape(3, 3)[:, ::-1]
+        return matrix * np.array(self.spacing)
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in millilitres."""
+        return float(np.prod(self.spacing)) / 1000.0
+
+    def points(self, indices: np.ndarray) -> np.ndarray:
+        """LPS mm (n, 3: x, y, z) of voxel indices (n, 3: z, y, x)."""
+        return np.asarray(indices, dtype=float) @ self.axes.T + np.array(self.origin)
+
+    def indices(self, points: np.ndarray) -> np.ndarray:
+        """Continuous voxel indices (n, 3: z, y, x) of LPS points (n, 3: x, y, z)."""
+        return (np.asarray(points, dtype=float) - np.array(self.origin)) @ np.linalg.inv(self.axes).T
+
+    def corners(self) -> np.ndarray:
+        """LPS mm of the eight corner voxels' centres, (8, 3)."""
+        return self.points(np.array(list(itertools.product(*((0, n - 1) for n in self.shape)))))
+
+    def oriented(self, orientation: Orientation) -> Grid:
+        """The grid of an array that `orientation` was applied to: the same points, other indices."""
+        first = np.zeros(3)
+        for i, axis in enumerate(orientation.axes):
+            if orientation.flips[i]:
+                first[axis] = self.shape[axis] - 1
+        unit = np.array(self.direction, dtype=float).reshape(3, 3)[:, ::-1]
+        signs = np.where(orientation.flips, -1.0, 1.0)
+        moved = unit[:, list(orientation.axes)] * signs
+        return replace(
+            self,
+            shape=tuple(self.shape[a] for a in orientation.axes),
+            spacing=tuple(self.spacing[a] for a in orientation.axes),
+            origin=tuple(float(v) for v in self.points(first[None])[0]),
+            direction=tuple(float(v) + 0.0 for v in moved[:, ::-1].reshape(-1)),
+        )
+
+    def cropped(self, box: Box) -> Grid:
+        """The grid of the half-open `box`."""
+        start = np.array([[low for low, _ in box]])
+        return replace(self, shape=tuple(high - low for low, high in box), origin=tuple(map(float, self.points(start)[0])))
+
+    def resampled(self, shape: Sequence[int]) -> Grid:
+        """The grid with another number of voxels over the same extent (voxel edges, not centres, stay)."""
+        spacing = tuple(s * n / m for s, n, m in zip(self.spacing, self.shape, shape, strict=True))
+        shift = np.array([[(m_s / s - 1) / 2 for m_s, s in zip(spacing, self.spacing, strict=True)]])
+        return replace(self, shape=tuple(int(n) for n in shape), spacing=spacing, origin=tuple(map(float, self.points(shift)[0])))
+
+    def distance(self, other: Grid) -> float:
+        """How far the two lattices lie apart: the largest distance of matching corners, in voxels of this grid.
+
+        Infinite where the shapes differ. Both grids must stand in the same axis order.
+        """
+        if self.shape != other.shape:
+            return float("inf")
+        return float(np.abs(self.indices(other.corners()) - self.indices(self.corners())).max())
+
+    def tilt(self) -> float:
+        """Degrees by which the array axes deviate from the patient's axes, the largest of the three."""
+        unit = np.abs(np.array(self.direction, dtype=float).reshape(3, 3))
+        best = max(itertools.permutations(range(3)), key=lambda p: sum(unit[p[i], i] for i in range(3)))
+        return float(np.degrees(np.arccos(np.clip(min(unit[best[i], i] for i in range(3)), 0, 1))))
+
+
+def to_lps(grid: Grid) -> Orientation:
+    """The orientation that brings the grid's array axes closest to (head, posterior, left) = LPS (z, y, x)."""
+    unit = np.array(grid.direction, dtype=float).reshape(3, 3)[:, ::-1]  # columns: array axes
+    # wanted array axes (z, y, x) point along LPS z, y, x; the permutation with the largest cosines wins
+    wanted = (2, 1, 0)
+    best = max(itertools.permutations(range(3)), key=lambda p: sum(abs(unit[wanted[i], p[i]]) for i in range(3)))
+    return Orientation(tuple(best), tuple(bool(unit[wanted[i], best[i]] < 0) for i in range(3)))
+
+
+def whole_box(shape: Sequence[int]) -> Box:
+    """The box that covers all of `shape`."""
+    return tuple((0, int(n)) for n in shape)
+
+
+def box_slices(box: Box) -> tuple[slice, slice, slice]:
+    """The box as slices of the last three axes."""
+    return tuple(slice(low, high) for low, high in box)

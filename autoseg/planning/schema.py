@@ -1,0 +1,432 @@
+"""The plan: every decision as typed, documented, validated data, and the only thing that the later stages obey.
+
+There are no defaults here: a plan says everything, and what it says comes from a recipe, a rule over the fingerprint, or the
+user. Triples stand in the order (z, y, x) of the volume as read; a 2D configuration has pairs (y, x).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Kind = Literal["hu", "windowed", "arbitrary"]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Range = tuple[float, float]
+
+
+class Part(BaseModel):
+    """A part of a plan: frozen, without unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MadeFor(Part):
+    """The machine that the plan was made for."""
+
+    device: Literal["cpu", "cuda", "mps"] = Field(description="Kind of device that trains.")
+    memory_gb: Positive = Field(description="Memory of that device in GB: a GPU's, or the RAM that a CPU may use.")
+
+
+class OriginalMedian(Part):
+    """Medians over the cases before anything was changed."""
+
+    spacing: tuple[float, float, float] = Field(description="mm, (z, y, x).")
+    shape: tuple[int, int, int] = Field(description="Voxels after cropping, (z, y, x).")
+
+
+class DatasetPlan(Part):
+    """What the dataset is, as far as later stages need it."""
+
+    name: str
+    channels: list[str] = Field(description="Channel names, in order.")
+    labels: dict[str, int] = Field(description="Exclusive classes and background: name -> value in files.")
+    regions: dict[str, list[int]] = Field(description="Overlapping outputs: name -> values in files; empty for exclusive classes.")
+    region_order: list[int] | None = Field(description="The value that each region writes, in order of writing; null for exclusive classes.")
+    ignore_label: int | None = Field(description="Value of voxels that nobody annotated.")
+    side_pairs: list[tuple[str, str]] = Field(description="Labels that are each other's mirror image, (left, right).")
+    groups_of_labels: dict[str, list[str]] = Field(description='Labels that are scored together too, such as "lungs".')
+    orientation: Literal["lps", "as_stored"] = Field(description="Axis order that volumes are brought to when read.")
+    original_median: OriginalMedian
+
+
+class Clip(Part):
+    """Limit values to a window."""
+
+    do: Literal["clip"]
+    low: float
+    high: float
+
+
+class Rescale(Part):
+    """Map [low, high] linearly to `to`; `null` stands for the volume's own minimum or maximum."""
+
+    do: Literal["rescale"]
+    low: float | None
+    high: float | None
+    to: Range
+    round: bool = Field(description="Round to whole numbers, as 8-bit gray values are.")
+
+
+class ZScore(Part):
+    """Subtract a mean and divide by a deviation; `null` stands for the volume's own."""
+
+    do: Literal["zscore"]
+    mean: float | None
+    std: float | None
+    mask: Literal["all", "nonzero"] = Field(description="Voxels that the volume's own statistics come from, and that change.")
+
+
+class Nothing(Part):
+    """Leave values as they are."""
+
+    do: Literal["none"]
+
+
+IntensityStep = Annotated[Clip | Rescale | ZScore | Nothing, Field(discriminator="do")]
+
+
+class IntensityPlan(Part):
+    """What is done to one kind of one channel."""
+
+    before_resampling: list[IntensityStep]
+    after_resampling: list[IntensityStep]
+
+
+class TverskyPlan(Part):
+    """The Tversky term; see autoseg.training.tversky_cross_entropy."""
+
+    weight: float = Field(ge=0, description="Factor of the term, which is N minus the sum over N classes.")
+    fn_weight: float = Field(ge=0)
+    fp_weight: float = Field(ge=0)
+    smoothing: float = Field(ge=0)
+    background: bool = Field(description="Whether the background counts among the classes.")
+    power: Positive = Field(description="Exponent of each class's (1 - index); below 1 is the focal Tversky loss.")
+    class_weight: list[float] | None = Field(description="One weight a class, or null.")
+
+
+class CrossEntropyPlan(Part):
+    """The cross-entropy term (binary for regions)."""
+
+    weight: float = Field(ge=0)
+    top_k: Annotated[float, Field(gt=0, le=1)] | None = Field(description="Share of the hardest voxels that count, or null for all.")
+
+
+class LossPlan(Part):
+    """The training loss."""
+
+    tversky: TverskyPlan
+    cross_entropy: CrossEntropyPlan
+    factory: str | None = Field(description="`module:function(loss_plan, outputs)` of a loss of your own, or null.")
+
+
+class OptimiserPlan(Part):
+    """How weights follow gradients."""
+
+    name: Literal["sgd", "adam", "adamw"]
+    lr: Positive
+    momentum: float = Field(ge=0, lt=1, description="SGD's momentum (Nesterov), or Adam's first beta.")
+    beta2: float = Field(ge=0, lt=1, description="Adam's second beta.")
+    eps: Positive = Field(description="Adam's denominator offset.")
+    weight_decay: float = Field(ge=0)
+
+
+class SchedulePlan(Part):
+    """The learning rate over progress (0 to 1), or over events for `plateau`."""
+
+    name: Literal["poly", "cosine", "one_cycle", "plateau", "constant"]
+    warmup: float = Field(ge=0, lt=1, description="Share of the progress that rises linearly to the full rate.")
+    power: Positive = Field(description="Exponent of `poly`.")
+    patience: Count = Field(description="`plateau`: epochs without improvement before a reduction.")
+    factor: Annotated[float, Field(gt=0, lt=1)] = Field(description="`plateau`: what the rate is multiplied by.")
+    threshold: float = Field(ge=0, description="`plateau`: absolute decrease of the training loss that counts as improvement.")
+    min_lr: float = Field(ge=0, description="`plateau`: the rate never goes below this.")
+
+
+class OversamplingPlan(Part):
+    """Patches that must show foreground."""
+
+    foreground: Probability = Field(description="Share of each batch.")
+    by: Literal["class", "voxel", "rarity"] = Field(
+        description="Centre on a voxel of a class drawn evenly, of any foreground voxel, or of a class drawn by rarity."
+    )
+
+
+class TransformPlan(Part):
+    """One augmentation."""
+
+    do: Literal["elastic", "rotate", "scale", "contrast", "brightness", "gamma", "noise", "blur", "low_resolution"]
+    probability: Probability
+    channel_probability: Probability = Field(description="Chance of each channel once the transform is drawn.")
+    ranges: dict[str, Range] = Field(description="What is drawn, uniformly, between which values (voxels, degrees, factors).")
+    invert: bool = Field(description="`gamma`: on the inverted image.")
+
+
+class AugmentationPlan(Part):
+    """What is changed at random in each training sample."""
+
+    backend: Literal["batchgenerators"]
+    transforms: list[TransformPlan]
+    mirror_axes: list[Literal[0, 1, 2]] = Field(description="Array axes (z, y, x) that may be mirrored.")
+    mirror_probability: Probability = Field(description="For each of these axes.")
+    mirror_sides: Literal["exchange", "keep", "blind"] = Field(description="What mirroring left to right does to labels with a side.")
+    interpolation: tuple[int, int] = Field(description="Spline order of image and of labels in the spatial transforms.")
+    statistics: Literal["volume", "patch"] = Field(description="Whether intensity transforms act on the whole volume or on the patch.")
+
+
+class ValidationPlan(Part):
+    """Patches of held-out cases that are looked at each epoch and steer nothing."""
+
+    batches: int = Field(ge=0)
+    augment: bool
+
+
+class StartPlan(Part):
+    """Weights to start from."""
+
+    weights: str | None = Field(description="Content key of the given weights, or null for fresh ones.")
+    freeze_epochs: int = Field(ge=0)
+
+
+class TrainingPlan(Part):
+    """How one fold is trained."""
+
+    loss: LossPlan
+    optimiser: OptimiserPlan
+    schedule: SchedulePlan
+    epochs: Count
+    budget_seconds: Positive | None = Field(description="Time that the schedule is fitted to, or null for `epochs`.")
+    steps_per_epoch: Count
+    early_stop: Count | None = Field(description="Stop after so many epochs without any decrease of the training loss.")
+    gradient_clip: Positive | None = Field(description="Largest gradient norm.")
+    case_order: Literal["shuffled_queue", "with_replacement"] = Field(
+        description="How the cases of a batch are drawn: in turn from a queue reshuffled each epoch, or each at random."
+    )
+    oversampling: OversamplingPlan
+    augmentation: AugmentationPlan
+    validation: ValidationPlan
+    predict_with: Literal["best_training_loss", "average", "last"]
+    deep_supervision: bool
+    weight_average: Annotated[float, Field(ge=0, lt=1)] | None = Field(description="Decay a step of the averaged weights, or null.")
+    start: StartPlan
+    precision: Literal["auto", "float32", "bfloat16", "float16"]
+    memory_layout: Literal["auto", "contiguous", "channels_last"]
+    seed: int = Field(ge=0)
+    checkpoint_minutes: Positive
+
+
+class PredictionPlan(Part):
+    """How a volume is predicted."""
+
+    overlap: Annotated[float, Field(ge=0, lt=1)] = Field(description="Share of a tile that its neighbour covers too.")
+    tiles: Literal["regular", "even"] = Field(
+        description="Steps of exactly (1 - overlap), the last tile pulled back; or equal steps of at most that."
+    )
+    weighting: Literal["gaussian", "uniform"]
+    average: Literal["logits", "probabilities"]
+    resize: Literal["logits", "labels"] = Field(description="What is brought back to the original grid.")
+    test_time_mirrors: list[Literal[0, 1, 2]] = Field(description="Array axes whose mirrored predictions are averaged in.")
+    batch_tiles: Count
+
+
+class LargestComponent(Part):
+    """Keep only the largest connected component of the named labels taken together."""
+
+    do: Literal["largest_component"]
+    labels: list[str]
+
+
+class EvaluationPlan(Part):
+    """How predictions are scored."""
+
+    metrics: list[Literal["dice", "iou", "sensitivity", "specificity", "precision"]]
+    tolerance_mm: dict[str, float] = Field(description="Surface tolerance of each label.")
+    summary: Literal["median", "mean"] = Field(description="`median` adds the paper's Table 1.")
+    empty_rule: Literal["count"] = Field(description="A class absent in truth and prediction is counted, never scored 0 or 1.")
+
+
+class FoldsPlan(Part):
+    """How cases are split."""
+
+    count: Annotated[int, Field(ge=2)]
+    seed: int = Field(ge=0)
+    stratify: bool
+    groups: bool = Field(description="Whether cases of one group stay in one fold.")
+    source: str = Field(description='"kfold" (scikit-learn), "dataset" (its splits_final.json), or a file given with --set.')
+
+
+class Interpolation(Part):
+    """How intensities or logits are brought to another grid."""
+
+    order: Literal[0, 1, 3]
+    across: Literal["none", "thick", 0, 1, 2] = Field(
+        description="Axis of thick slices, resampled apart; `thick`: the axis whose spacing exceeds 3 times the finest, case by case."
+    )
+    order_across: Literal[0, 1, 3]
+
+
+class LabelInterpolation(Part):
+    """How label maps are brought to another grid."""
+
+    order: Literal[0, 1]
+    rule: Literal["argmax", "half"]
+    across: Literal["none", "thick", 0, 1, 2]
+    order_across: Literal[0, 1]
+
+
+class ResamplingPlan(Part):
+    """How cases reach the configuration's spacing, and results their own grid."""
+
+    size: Literal["round", "floor"] = Field(description="How a new size becomes whole.")
+    image: Interpolation
+    logits: Interpolation
+    labels: LabelInterpolation
+
+
+class PaddingPlan(Part):
+    """What stands outside of a volume."""
+
+    train: Literal["zero", "minimum"]
+    predict: Literal["zero", "minimum"] = Field(description="`minimum`: the smallest value of each line.")
+
+
+class NormPlan(Part):
+    """A normalisation layer."""
+
+    name: Literal["batch", "instance", "none"]
+    momentum: Probability
+    eps: Positive
+
+
+class BlocksPlan(Part):
+    """Convolution units (or residual blocks) of each level."""
+
+    encoder: list[Count]
+    decoder: list[Count]
+
+
+class NetworkPlan(Part):
+    """One network; `autoseg.network.build` makes it."""
+
+    factory: str | None = Field(description="`module:function(network_plan, channels, outputs)` of a network of your own, or null.")
+    kind: Literal["unet", "residual_unet"]
+    dimension: Literal[2, 3]
+    features: list[Count] = Field(description="Width of each level.")
+    strides: list[list[int]] = Field(description="Downsampling on entry of each level; the first is all 1.")
+    kernels: list[list[int]] = Field(description="Convolution size of each level.")
+    blocks: BlocksPlan
+    downsampling: Literal["max_pool", "stride"]
+    norm: NormPlan
+    activation: Literal["relu", "leaky_relu"]
+    order_of_layers: Literal["conv-activation-norm", "conv-norm-activation"]
+    initialisation: Literal["glorot_uniform", "kaiming_normal"]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+
+    @property
+    def divisor(self) -> tuple[int, ...]:
+        """What each axis of a patch must divide by: the product of its strides."""
+        product = [1] * self.dimension
+        for stride in self.strides:
+            product = [p * s for p, s in zip(product, stride, strict=True)]
+        return tuple(product)
+
+    @model_validator(mode="after")
+    def _levels_agree(self) -> NetworkPlan:
+        levels = len(self.features)
+        lengths = {"strides": len(self.strides), "kernels": len(self.kernels), "blocks.encoder": len(self.blocks.encoder)}
+        for name, length in lengths.items():
+            if length != levels:
+                raise ValueError(f"{name} has {length} levels, features has {levels}")
+        if len(self.blocks.decoder) != levels - 1:
+            raise ValueError(f"blocks.decoder has {len(self.blocks.decoder)} levels, features needs {levels - 1}")
+        for name in ("strides", "kernels"):
+            if any(len(entry) != self.dimension or min(entry) < 1 for entry in getattr(self, name)):
+                raise ValueError(f"{name} needs {self.dimension} positive numbers a level")
+        if any(k % 2 == 0 for kernel in self.kernels for k in kernel):
+            raise ValueError("kernels must be odd")
+        if any(s != 1 for s in self.strides[0]):
+            raise ValueError("the first level has stride 1")
+        return self
+
+
+class ConfigurationPlan(Part):
+    """One network with its spacing, patch and batch."""
+
+    spacing: list[float] = Field(description="mm; (z, y, x), or (y, x) for 2D.")
+    median_shape: list[float] = Field(description="Median size of the cases at this spacing, voxels.")
+    patch_size: list[Count] = Field(description="Voxels that the network sees at once.")
+    batch_size: Count
+    transpose: tuple[int, int, int] | None = Field(description="Axis order inside preprocessing and inference, or null.")
+    crop: Literal["none", "nonzero"] = Field(description="Whether cases are cropped to where any channel is not 0.")
+    padding: PaddingPlan
+    normalise_in_mask: list[bool] = Field(description="For each channel, whether z-scores use the non-zero mask.")
+    resampling: ResamplingPlan
+    network: NetworkPlan
+    pool_loss_over_batch: bool = Field(description="Whether the Tversky sums run over the batch or each sample.")
+    previous_stage: str | None
+    next_stage: str | None
+
+    @model_validator(mode="after")
+    def _patch_fits(self) -> ConfigurationPlan:
+        dimension = self.network.dimension
+        for name in ("spacing", "median_shape", "patch_size"):
+            if len(getattr(self, name)) != dimension:
+                raise ValueError(f"{name} needs {dimension} numbers")
+        if min(self.spacing) <= 0:
+            raise ValueError("spacing must be positive")
+        divisor = self.network.divisor
+        if any(p % d for p, d in zip(self.patch_size, divisor, strict=True)):
+            near = [max(d, round(p / d) * d) for p, d in zip(self.patch_size, divisor, strict=True)]
+            raise ValueError(
+                f"patch_size {self.patch_size} is not divisible by the product of the strides {list(divisor)}; the nearest that is: {near}"
+            )
+        return self
+
+
+class StageForecast(Part):
+    """What one configuration will need, by formula."""
+
+    training_memory_gb: float = Field(description="Peak memory of a training step beyond the imports.")
+    disk_gb: float = Field(description="Preprocessed cases.")
+
+
+class Reason(Part):
+    """Why one decision came out as it did."""
+
+    decision: str = Field(description="Dotted key of the plan.")
+    value: Any
+    because: str
+    figures: dict[str, Any] = Field(description="Numbers computed from this dataset's fingerprint.")
+    would_change_if: str
+
+
+class Plan(Part):
+    """Every decision, with reasons."""
+
+    autoseg_version: str
+    recipe: str
+    recipe_options: dict[str, Any] = Field(description="What --set and --memory gave; planning inputs.")
+    created_from: str = Field(description="Hash of the fingerprint.")
+    made_for: MadeFor
+    default_configurations: list[str]
+    dataset: DatasetPlan
+    intensity: dict[str, dict[Kind, IntensityPlan]] = Field(description="Channel name -> kind -> steps.")
+    training: TrainingPlan
+    prediction: PredictionPlan
+    postprocessing: list[LargestComponent]
+    evaluation: EvaluationPlan
+    folds: FoldsPlan
+    configurations: dict[str, ConfigurationPlan]
+    forecast: dict[str, StageForecast]
+    reasons: list[Reason]
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Plan:
+        for name in self.default_configurations:
+            if name not in self.configurations:
+                raise ValueError(f"default_configurations names {name!r}; there are {sorted(self.configurations)}")
+        if set(self.intensity) != set(self.dataset.channels):
+            raise ValueError(f"intensity names {sorted(self.intensity)}, the channels are {self.dataset.channels}")
+        return self
