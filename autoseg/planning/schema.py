@@ -368,6 +368,34 @@ class ConfigurationPlan(Part):
     previous_stage: str | None
     next_stage: str | None
 
+    def inside_axis(self, axis: int) -> int | None:
+        """The axis, among those that the network sees, of array axis `axis` as read; None if 2D slices run along it."""
+        position = axis if self.transpose is None else self.transpose.index(axis)
+        if self.network.dimension == 2:
+            return position - 1 if position else None
+        return position
+
+    def inside(self) -> ConfigurationPlan:
+        """The same configuration with its triples in the axis order that the network sees (`transpose` applied).
+
+        Pairs of a 2D configuration already stand in that order: the axes that remain, ascending.
+        """
+        if self.transpose is None or self.network.dimension == 2:
+            return self
+        order = self.transpose
+
+        def turned(values):
+            return type(values)(values[a] for a in order)
+
+        network = self.network.model_copy(update={
+            "strides": [turned(s) for s in self.network.strides],
+            "kernels": [turned(k) for k in self.network.kernels],
+        })
+        return self.model_copy(update={
+            "spacing": turned(self.spacing), "median_shape": turned(self.median_shape), "patch_size": turned(self.patch_size),
+            "network": network,
+        })
+
     @model_validator(mode="after")
     def _patch_fits(self) -> ConfigurationPlan:
         dimension = self.network.dimension
