@@ -1,0 +1,51 @@
+"""autoseg plan-and-preprocess: measure a dataset, plan, and store its cases ready for training."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from autoseg.cli import common, logs
+from autoseg.errors import problem_table
+
+
+def add_parser(commands: Any) -> None:
+    """Add this command to the parser."""
+    parser = common.add_command(
+        commands,
+        "plan-and-preprocess",
+        "measure a dataset, plan, and prepare its cases",
+        "Measure DATASET, decide everything in WORK/plan.json, with reasons, and store its cases ready for training.",
+    )
+    parser.add_argument("dataset", metavar="DATASET", type=common.existing, help="folder of images and label maps, in one of four layouts")
+    parser.add_argument("work", metavar="WORK", type=Path, help="folder for the plan, the prepared cases, models and scores")
+    parser.add_argument("--recipe", help="auto (default), covid19-ct, covid19-ct-sides, nnunet, nnunet-resenc-m/-l/-xl, or a recipe file")
+    parser.add_argument("--config", nargs="+", metavar="C", help="configurations to prepare (default: the plan's own choice)")
+    parser.add_argument("--set", nargs="+", action="extend", type=common.setting, metavar="KEY=VALUE", default=[], dest="settings",
+                        help="any value of the plan; what follows from it is derived anew")
+    parser.add_argument("--memory", type=common.gigabytes, metavar="GB", help="memory of the device that will train")
+    parser.add_argument("--strict", action="store_true", help="refuse the dataset if any case has an error")
+    parser.add_argument("--replan", action="store_true", help="make a new plan where WORK has one")
+    parser.add_argument("--dry-run", action="store_true", help="measure and plan, write nothing")
+    common.add_device(parser)
+    common.add_workers(parser, "read and prepare cases")
+    common.add_seed(parser, "seed of folds and training")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; the exit status."""
+    from autoseg import pipeline
+
+    if not options.dry_run:
+        logs.to_file(options.work / "log.txt")
+    request = pipeline.PlanRequest(
+        recipe=options.recipe, configurations=options.config, settings=dict(options.settings), memory_gb=options.memory,
+        device=options.device, seed=options.seed, strict=options.strict, replan=options.replan, dry_run=options.dry_run,
+    )
+    planned = pipeline.plan_and_preprocess(options.dataset, options.work, request, workers=options.workers, quiet=options.quiet)
+    if planned.problems:
+        print(problem_table(planned.problems))
+    print(planned.summary())
+    return 1 if planned.failed else 0

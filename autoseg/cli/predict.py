@@ -1,0 +1,45 @@
+"""autoseg predict: apply a model to images."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from autoseg.cli import common, logs
+from autoseg.errors import problem_table
+
+
+def add_parser(commands: Any) -> None:
+    """Add this command to the parser."""
+    parser = common.add_command(
+        commands,
+        "predict",
+        "apply a model to images",
+        "Predict a label map for each image of INPUT with the ensemble of the model's folds, on the image's own grid.",
+    )
+    parser.add_argument("model", metavar="MODEL", type=common.existing, help="a WORK folder with trained folds")
+    parser.add_argument("input", metavar="INPUT", type=common.existing, help="an image, or a folder of images or cases")
+    parser.add_argument("output", metavar="OUTPUT", type=Path, help="folder for the label maps, summary.json and log.txt")
+    parser.add_argument("--config", nargs="+", metavar="C", help="configurations (default: the plan's default_configurations)")
+    parser.add_argument("--fold", nargs="+", type=common.fold, metavar="K", help="folds to join (default: all that are trained)")
+    parser.add_argument("--probabilities", action="store_true", help="write each class's probability too")
+    parser.add_argument("--trust-code", action="store_true", help="run a network of the model that lies outside autoseg")
+    common.add_device(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; the exit status."""
+    from autoseg import pipeline
+
+    logs.to_file(options.output / "log.txt")
+    request = pipeline.PredictRequest(
+        configurations=options.config, folds=options.fold, probabilities=options.probabilities,
+        device=options.device, trust_code=options.trust_code,
+    )
+    predicted = pipeline.predict(options.model, options.input, options.output, request, quiet=options.quiet)
+    if predicted.problems:
+        print(problem_table(predicted.problems))
+    print(predicted.summary())
+    return 1 if predicted.failed else 0

@@ -1,0 +1,44 @@
+"""autoseg train: train the folds of a plan, predict and score what each held out."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from autoseg.cli import common, logs
+
+
+def add_parser(commands: Any) -> None:
+    """Add this command to the parser."""
+    parser = common.add_command(
+        commands,
+        "train",
+        "train the folds and score their held-out cases",
+        "Train the folds of WORK's plan; each predicts and scores the cases that it held out. Folds that are done are skipped, one "
+        "that was interrupted goes on.",
+    )
+    parser.add_argument("work", metavar="WORK", type=common.existing, help="folder that plan-and-preprocess made")
+    parser.add_argument("--fold", nargs="+", type=common.fold, metavar="K", default=["all"], help="0, 1, ..., all (default), or full: all cases")
+    parser.add_argument("--config", nargs="+", metavar="C", help="configurations (default: the plan's default_configurations)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--budget", type=common.duration, metavar="TIME", help="time for the whole command, such as 30m or 2h, shared by its folds")
+    length.add_argument("--epochs", type=common.positive, metavar="N", help="epochs instead of the plan's")
+    parser.add_argument("--trust-code", action="store_true", help="run a network or loss of the plan that lies outside autoseg")
+    common.add_device(parser)
+    common.add_workers(parser, "make training samples")
+    common.add_seed(parser, "seed of training instead of the plan's")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; the exit status."""
+    from autoseg import pipeline
+
+    logs.to_file(options.work / "log.txt")
+    request = pipeline.TrainRequest(
+        folds=options.fold, configurations=options.config, budget_seconds=options.budget, epochs=options.epochs,
+        device=options.device, seed=options.seed, trust_code=options.trust_code,
+    )
+    trained = pipeline.train(options.work, request, workers=options.workers, quiet=options.quiet)
+    print(trained.summary())
+    return 1 if trained.failed else 0
