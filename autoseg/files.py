@@ -63,6 +63,15 @@ class FoldFolder:
     def lock(self) -> Path:
         return self.path / ".lock"
 
+    @property
+    def state(self) -> str:
+        """How far the fold is: scored, trained, begun or not begun."""
+        if self.scores.is_file():
+            return "scored"
+        if self.weights.is_file():
+            return "trained"
+        return "begun" if self.checkpoint.is_file() else "not begun"
+
 
 @dataclass(frozen=True)
 class Work:

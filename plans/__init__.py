@@ -1,1 +1,1 @@
-"""The recipes, one JSON file each; installed as the package autoseg.plans."""
+"""The recipes, one JSON file each."""

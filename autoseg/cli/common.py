@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from autoseg.errors import Problem, problem_table
 
 
 def add_command(commands: Any, name: str, summary: str, description: str) -> argparse.ArgumentParser:
@@ -27,6 +30,12 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 def add_seed(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--seed", type=natural, metavar="N", help=what)
+
+
+def show_problems(problems: Sequence[Problem]) -> None:
+    """The problem table on stdout, if there are any."""
+    if problems:
+        print(problem_table(problems))
 
 
 def existing(text: str) -> Path:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from autoseg.cli import common
-from autoseg.errors import problem_table
 
 
 def add_parser(commands: Any) -> None:
@@ -27,11 +26,14 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command; the exit status."""
     from autoseg import pipeline
+    from autoseg.errors import excluded_cases
 
-    examined = pipeline.doctor(options.dataset, options.work, workers=options.workers, quiet=options.quiet)
+    measured = pipeline.doctor(options.dataset, options.work, workers=options.workers, quiet=options.quiet)
+    failed, sound = excluded_cases(measured.problems), len(measured.fingerprint.cases)
     if options.json:
-        print(json.dumps({"cases": examined.cases, "problems": [dataclasses.asdict(p) for p in examined.problems]}, indent=2, sort_keys=True))
-    else:
-        print(problem_table(examined.problems) or "No problems found.")
-        print(examined.summary())
-    return 1 if examined.failed else 0
+        rows = [dataclasses.asdict(problem) for problem in measured.problems]
+        print(json.dumps({"cases": sorted(measured.fingerprint.cases), "problems": rows}, indent=2, sort_keys=True))
+        return 1 if failed else 0
+    common.show_problems(measured.problems)
+    print(f"{sound} cases can be used, {len(failed)} have errors." if failed else f"All {sound} cases can be used.")
+    return 1 if failed else 0

@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from autoseg.cli import common, logs
-from autoseg.errors import problem_table
+from autoseg.cli import common
 
 
 def add_parser(commands: Any) -> None:
@@ -28,13 +27,15 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command; the exit status."""
     from autoseg import pipeline
+    from autoseg.errors import excluded_cases
+    from autoseg.evaluation.folders import evaluation_text
+    from autoseg.evaluation.tables import crossval_text
 
     if options.references is None:
-        logs.to_file(options.predictions / "log.txt")
-        evaluated = pipeline.evaluate_work(options.predictions, options.output)
-    else:
-        evaluated = pipeline.evaluate(options.predictions, options.references, options.labels, options.output)
-    if evaluated.problems:
-        print(problem_table(evaluated.problems))
-    print(evaluated.text)
-    return 1 if evaluated.failed else 0
+        for result in pipeline.evaluate_work(options.predictions, output=options.output).values():
+            print(crossval_text(result))
+        return 0
+    evaluated = pipeline.evaluate(options.predictions, options.references, labels=options.labels, output=options.output)
+    print(evaluation_text(evaluated))
+    common.show_problems(evaluated.problems)
+    return 1 if excluded_cases(evaluated.problems) else 0

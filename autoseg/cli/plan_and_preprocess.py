@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from autoseg.cli import common, logs
-from autoseg.errors import problem_table
 
 
 def add_parser(commands: Any) -> None:
@@ -40,12 +39,20 @@ def run(options: argparse.Namespace) -> int:
 
     if not options.dry_run:
         logs.to_file(options.work / "log.txt")
-    request = pipeline.PlanRequest(
-        recipe=options.recipe, configurations=options.config, settings=dict(options.settings), memory_gb=options.memory,
-        device=options.device, seed=options.seed, strict=options.strict, replan=options.replan, dry_run=options.dry_run,
+    planned = pipeline.plan_and_preprocess(
+        options.dataset, options.work, recipe=options.recipe, configurations=options.config, settings=dict(options.settings),
+        memory_gb=options.memory, device=options.device, seed=options.seed, strict=options.strict, replan=options.replan,
+        dry_run=options.dry_run, workers=options.workers, quiet=options.quiet,
     )
-    planned = pipeline.plan_and_preprocess(options.dataset, options.work, request, workers=options.workers, quiet=options.quiet)
-    if planned.problems:
-        print(problem_table(planned.problems))
-    print(planned.summary())
+    common.show_problems(planned.problems)
+    plan, work = planned.plan, options.work
+    for name in options.config or plan.default_configurations:
+        part = plan.configurations[name]
+        spacing, patch = (" x ".join(f"{n:g}" for n in values) for values in (part.spacing, part.patch_size))
+        print(f"{name}: spacing {spacing} mm, patch {patch} voxels, batch {part.batch_size}, widths {part.network.features}")
+    ready = len(planned.measured.dataset.cases) - len(planned.failed & {files.case for files in planned.measured.dataset.cases})
+    if options.dry_run:
+        print(f"{ready} cases can be used. Nothing was written; leave out --dry-run to prepare them.")
+    else:
+        print(f"{ready} cases are ready in {work}. Why it was planned so: autoseg info {work}. Next: autoseg train {work}")
     return 1 if planned.failed else 0

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from autoseg.cli import common, logs
-from autoseg.errors import problem_table
 
 
 def add_parser(commands: Any) -> None:
@@ -34,12 +33,13 @@ def run(options: argparse.Namespace) -> int:
     from autoseg import pipeline
 
     logs.to_file(options.output / "log.txt")
-    request = pipeline.PredictRequest(
-        configurations=options.config, folds=options.fold, probabilities=options.probabilities,
-        device=options.device, trust_code=options.trust_code,
+    predicted = pipeline.predict(
+        options.model, options.input, options.output, folds=options.fold, configurations=options.config,
+        probabilities=options.probabilities, device=options.device, trust_code=options.trust_code, quiet=options.quiet,
     )
-    predicted = pipeline.predict(options.model, options.input, options.output, request, quiet=options.quiet)
-    if predicted.problems:
-        print(problem_table(predicted.problems))
-    print(predicted.summary())
-    return 1 if predicted.failed else 0
+    common.show_problems(predicted.problems)
+    written = [result for result in predicted.results if result.output]
+    for result in written:
+        print(f"{result.case}: {result.output.name} in {result.seconds:.1f} s")
+    print(f"{len(written)} of {len(predicted.results)} cases predicted into {options.output}, by fold(s) {', '.join(map(str, predicted.model.folds))}.")
+    return 0 if len(written) == len(predicted.results) else 1

@@ -33,12 +33,19 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command; the exit status."""
     from autoseg import pipeline
+    from autoseg.evaluation.tables import crossval_text
 
-    logs.to_file(options.work / "log.txt")
-    request = pipeline.TrainRequest(
-        folds=options.fold, configurations=options.config, budget_seconds=options.budget, epochs=options.epochs,
-        device=options.device, seed=options.seed, trust_code=options.trust_code,
+    if (options.work / "plan.json").is_file():
+        logs.to_file(options.work / "log.txt")
+    trained = pipeline.train(
+        options.work, folds=options.fold, configurations=options.config, budget_seconds=options.budget, epochs=options.epochs,
+        device=options.device, seed=options.seed, trust_code=options.trust_code, workers=options.workers, quiet=options.quiet,
     )
-    trained = pipeline.train(options.work, request, workers=options.workers, quiet=options.quiet)
-    print(trained.summary())
-    return 1 if trained.failed else 0
+    for result in trained.crossvals.values():
+        print(crossval_text(result))
+    common.show_problems(trained.problems)
+    folds = ", ".join(f"{configuration} {fold}" for configuration, fold in trained.done) or "none"
+    print(f"Folds that are done: {folds}.")
+    if trained.done:
+        print(f"To predict: autoseg predict {options.work} IMAGES OUTPUT" + ("" if trained.ensemble_ready else "   (with the folds that are done)"))
+    return 1 if trained.problems else 0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import itertools
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator
 
 Kind = Literal["hu", "windowed", "arbitrary"]
 
@@ -24,10 +25,25 @@ class Histogram(Measured):
     exponent: int
     first: int
     counts: list[float]
+    whole: bool = Field(default=False, description="Whether all values are whole numbers; then bins of width 1 are exact.")
+
+    @field_serializer("counts")
+    def _one_line(self, counts: list[float]) -> str:
+        """Counts as one text, runs of the same as `count*length`: 8192 lines a case would hide the rest of a fingerprint.json."""
+        runs = ((count, len(list(same))) for count, same in itertools.groupby(counts))
+        return " ".join(f"{count:.17g}" if length == 1 else f"{count:.17g}*{length}" for count, length in runs)
+
+    @field_validator("counts", mode="before")
+    @classmethod
+    def _from_line(cls, counts: object) -> object:
+        if not isinstance(counts, str):
+            return counts
+        parts = (part.split("*") for part in counts.split())
+        return [float(part[0]) for part in parts for _ in range(int(part[1]) if len(part) > 1 else 1)]
 
 
 class ForegroundMeasures(Measured):
-    """Intensities under any foreground label."""
+    """Intensities of a set of voxels, mostly those under any foreground label, as stored in the file."""
 
     count: int
     mean: float
@@ -37,17 +53,26 @@ class ForegroundMeasures(Measured):
     histogram: Histogram
 
 
-class ChannelMeasures(Measured):
-    """One channel of one case."""
+class KindFinding(Measured):
+    """The intensity kind of one case's channel, and what made it so."""
 
     kind: Kind
-    why: str = Field(description="What in the values made it this kind.")
-    sure: bool = Field(description="False where the kind is a last resort.")
+    why: str = Field(description="A sentence, without its full stop.")
+    sure: bool = Field(description="False where the kind is a last resort; the user should look.")
+    offset: float = Field(default=0.0, description="What makes HU of the values: -1024 for CT stored without its intercept, else 0.")
+
+
+class ChannelMeasures(KindFinding):
+    """One channel of one case."""
+
     minimum: float
     maximum: float
     mean: float
     std: float
     foreground: ForegroundMeasures | None
+    look: KindFinding | None = Field(
+        default=None, description="What the values look like alone, whatever channel and dataset say; null where nobody looked."
+    )
 
 
 class CaseMeasures(Measured):
@@ -64,14 +89,19 @@ class CaseMeasures(Measured):
     channels: list[ChannelMeasures]
     label_voxels: dict[int, int] = Field(description="File value -> voxels.")
     side_overlap: dict[str, float] = Field(
-        description='"a|b" -> Dice of label a mirrored at the mid-plane with label b, for labels whose names say a side.'
+        description='"a|b" -> how far label a, mirrored at the plane between the two, and label b cover each other (0..1), '
+        "for labels whose names say a side and for unnamed ones that could be sides; see sides.py."
     )
+    side_offset: dict[str, float] = Field(default={}, description='"a|b" -> mm that a lies further to the patient\'s left than b.')
 
 
 class KindSummary(Measured):
-    """One kind of one channel over the cases: each case weighs the same."""
+    """One kind of one channel over the cases: each case weighs the same.
 
-    cases: int
+    Of the foreground, in HU for kind `hu`; of whole volumes, with the extremes as percentiles, if no case of this kind has foreground.
+    """
+
+    cases: int = Field(description="Cases of this kind.")
     mean: float
     std: float
     median: float
@@ -94,8 +124,8 @@ class SidePair(Measured):
 
     left: str
     right: str
-    overlap: float = Field(description="Median Dice of one mirrored at the mid-plane with the other.")
-    volume_ratio: float
+    overlap: float = Field(description="Median over the cases of how far the two cover each other once one is mirrored between them.")
+    volume_ratio: float = Field(description="Median over the cases of the larger volume by the smaller.")
 
 
 class SidesSummary(Measured):
@@ -104,6 +134,7 @@ class SidesSummary(Measured):
     pairs: list[SidePair]
     unpaired: list[str] = Field(description="Labels whose name says a side and whose partner is missing.")
     rejected: list[SidePair] = Field(description="Pairs by name that the shapes contradict.")
+    unseen: list[tuple[str, str]] = Field(default=[], description="Pairs by name, (left, right), that no case shows together.")
 
 
 class Fingerprint(Measured):

@@ -1,0 +1,17 @@
+"""Fingerprint to plan. Reading starts at `planner.decide`; `schema` is what a plan holds, `recipes` what decides it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autoseg.planning.schema import Plan
+
+__all__ = ["Plan", "plan_from_fingerprint", "to_nnunet_plans"]
+
+
+def __getattr__(name: str) -> Any:  # the planner is loaded when it is used: workers only need the schema
+    if name in ("plan_from_fingerprint", "to_nnunet_plans"):
+        from autoseg.planning import nnunet
+
+        return getattr(nnunet, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from autoseg.data.labels import LabelSet
+
 Kind = Literal["hu", "windowed", "arbitrary"]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -44,12 +46,37 @@ class DatasetPlan(Part):
     channels: list[str] = Field(description="Channel names, in order.")
     labels: dict[str, int] = Field(description="Exclusive classes and background: name -> value in files.")
     regions: dict[str, list[int]] = Field(description="Overlapping outputs: name -> values in files; empty for exclusive classes.")
-    region_order: list[int] | None = Field(description="The value that each region writes, in order of writing; null for exclusive classes.")
+    region_order: list[tuple[str, int]] | None = Field(
+        description="Region and the value that it writes, in order of writing and of the network's outputs; null for exclusive classes."
+    )
     ignore_label: int | None = Field(description="Value of voxels that nobody annotated.")
     side_pairs: list[tuple[str, str]] = Field(description="Labels that are each other's mirror image, (left, right).")
     groups_of_labels: dict[str, list[str]] = Field(description='Labels that are scored together too, such as "lungs".')
     orientation: Literal["lps", "as_stored"] = Field(description="Axis order that volumes are brought to when read.")
     original_median: OriginalMedian
+
+    def label_set(self) -> LabelSet:
+        """What the integers of a label map mean: the form that later rooms use."""
+        background = self.labels["background"]
+        if self.region_order is None:
+            names = sorted((name for name in self.labels if name != "background"), key=self.labels.__getitem__)
+            return LabelSet(tuple(names), tuple((self.labels[n],) for n in names), background, self.ignore_label)
+        values = tuple(tuple(self.regions[name]) for name, _ in self.region_order)
+        order = tuple(value for _, value in self.region_order)
+        return LabelSet(tuple(name for name, _ in self.region_order), values, background, self.ignore_label, order)
+
+    @model_validator(mode="after")
+    def _labels_agree(self) -> DatasetPlan:
+        if "background" not in self.labels:
+            raise ValueError("labels lacks `background`")
+        if (self.region_order is None) != (not self.regions):
+            raise ValueError("regions and region_order go together")
+        if self.region_order is not None and sorted(name for name, _ in self.region_order) != sorted(self.regions):
+            raise ValueError(f"region_order names {[name for name, _ in self.region_order]}, the regions are {sorted(self.regions)}")
+        names = set(self.regions or self.labels)
+        if unknown := {n for pair in self.side_pairs for n in pair} - names:
+            raise ValueError(f"side_pairs names {sorted(unknown)}, the labels are {sorted(names)}")
+        return self
 
 
 class Clip(Part):
@@ -160,7 +187,12 @@ class TransformPlan(Part):
     do: Literal["elastic", "rotate", "scale", "contrast", "brightness", "gamma", "noise", "blur", "low_resolution"]
     probability: Probability
     channel_probability: Probability = Field(description="Chance of each channel once the transform is drawn.")
-    ranges: dict[str, Range] = Field(description="What is drawn, uniformly, between which values (voxels, degrees, factors).")
+    ranges: dict[str, Range] = Field(
+        description="What is drawn, uniformly, between which values. elastic: alpha, sigma (voxels); rotate: z, y, x (degrees about "
+        "that array axis; a 2D patch turns by the angle about its slices' axis); scale, contrast, brightness, low_resolution: factor; "
+        "gamma: exponent; noise: deviation; blur: sigma (voxels). A range of factors or exponents that holds 1 inside is drawn with "
+        "even chance below and above 1, as batchgenerators does."
+    )
     invert: bool = Field(description="`gamma`: on the inverted image.")
 
 
@@ -250,11 +282,14 @@ class EvaluationPlan(Part):
 class FoldsPlan(Part):
     """How cases are split."""
 
-    count: Annotated[int, Field(ge=2)]
+    count: Count
     seed: int = Field(ge=0)
     stratify: bool
     groups: bool = Field(description="Whether cases of one group stay in one fold.")
-    source: str = Field(description='"kfold" (scikit-learn), "dataset" (its splits_final.json), or a file given with --set.')
+    source: str = Field(
+        description='"kfold" (scikit-learn), "blocks" (runs of neighbours by name, for serial sections), "dataset" (its '
+        'splits_final.json), or a file of that form given with --set.'
+    )
 
 
 class Interpolation(Part):
@@ -455,6 +490,12 @@ class Plan(Part):
         for name in self.default_configurations:
             if name not in self.configurations:
                 raise ValueError(f"default_configurations names {name!r}; there are {sorted(self.configurations)}")
-        if set(self.intensity) != set(self.dataset.channels):
+        if set(self.intensity) != set(self.dataset.channels) or len(self.intensity) != len(self.dataset.channels):
             raise ValueError(f"intensity names {sorted(self.intensity)}, the channels are {self.dataset.channels}")
+        for name, configuration in self.configurations.items():
+            for stage in (configuration.previous_stage, configuration.next_stage):
+                if stage is not None and stage not in self.configurations:
+                    raise ValueError(f"configurations.{name} goes with {stage!r}, which is not there")
+            if len(configuration.normalise_in_mask) != len(self.dataset.channels):
+                raise ValueError(f"configurations.{name}.normalise_in_mask needs one value a channel")
         return self

@@ -1,0 +1,225 @@
+"""One pass over the cases: each is read, checked and measured once; all problems are gathered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from autoseg.data.case import Case, CaseFiles, Dataset
+from autoseg.data.labels import LabelSet
+from autoseg.data.reading import content_key, read_case
+from autoseg.errors import DatasetError, LabelError, Problem, excluded_cases, problem_table
+from autoseg.fingerprint.checks import check
+from autoseg.fingerprint.histogram import describe
+from autoseg.fingerprint.kinds import looks_like, says_ct, settle_kind
+from autoseg.fingerprint.merge import summarise
+from autoseg.fingerprint.sides import measure_sides
+from autoseg.fingerprint.types import CaseMeasures, ChannelMeasures, Fingerprint
+from autoseg.geometry import Box, Grid, to_lps, whole_box
+from autoseg.parallel import map_cases, worker_count
+
+MOST_UNDECLARED = 255  # distinct values in label maps without dataset.json; more mean that they are images
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What the pass found.
+
+    dataset: with labels resolved and without the cases that an error excludes.
+    problems: of the layout, of single cases, and of the dataset as a whole.
+    """
+
+    dataset: Dataset
+    fingerprint: Fingerprint
+    problems: tuple[Problem, ...]
+
+
+def measure(
+    dataset: Dataset,
+    *,
+    orientation: str,
+    workers: int | None,
+    on_case: Callable[[str], None] | None = None,
+    known: Mapping[str, CaseMeasures] | None = None,
+) -> Measurement:
+    """Measure all cases. Reads files.
+
+    Args:
+        dataset: as a layout described it; `labels` None means that values are to be found in the files.
+        orientation: `lps` or `as_stored`, as `read_case` takes it.
+        workers: processes; None: as many as cores and memory allow.
+        on_case: called with a case's name when it is done.
+        known: measures of cases that the caller knows to be unchanged since, in files, channels, labels and orientation; not read again.
+
+    Raises:
+        DatasetError: no case is left, or the label maps show no foreground or do not look like label maps.
+    """
+    known = known or {}
+    measured, problems = _measure_files(dataset, orientation, workers, on_case, known)
+    problems = [*dataset.problems, *problems]
+    _require_cases(measured, problems)
+    if dataset.labels is None:
+        labels = labels_found(measured)
+        dataset = replace(dataset, labels=labels)
+        if labels.background != 0:  # the first pass took all voxels for foreground
+            measured, again = _measure_files(dataset, orientation, workers, None, {})
+            problems = list(dict.fromkeys([*problems, *again]))
+            _require_cases(measured, problems)
+    dataset = replace(dataset, cases=tuple(files for files in dataset.cases if files.case in measured))
+    fingerprint = summarise(measured, dataset)
+    return Measurement(dataset, fingerprint, tuple(dict.fromkeys([*problems, *check(dataset, fingerprint)])))
+
+
+def _require_cases(measured: Mapping[str, CaseMeasures], problems: list[Problem]) -> None:
+    if not measured:
+        table = problem_table(problems) or "the dataset has no cases"
+        raise DatasetError(f"no case can be used:\n{table}\n", remedy="Mend these and run the command again")
+
+
+def _measure_files(
+    dataset: Dataset, orientation: str, workers: int | None, on_case: Callable[[str], None] | None, known: Mapping[str, CaseMeasures]
+) -> tuple[dict[str, CaseMeasures], list[Problem]]:
+    """Measures and problems, both in the order of the dataset's cases."""
+    unread = [files for files in dataset.cases if files.case not in known]
+    # A worker holds one case: what its files unpack to as float32, and about as much again for masks and statistics.
+    heaviest = max((sum(_bytes(path) for path in files.images) for files in unread), default=0)
+    processes = worker_count(len(unread), 0.4 + 8 * heaviest / 2**30, workers)
+    context = replace(dataset, cases=(), groups={}, intensity_kinds={}, given_folds=None, problems=())  # what travels with each case
+    found = {name: measures for name, measures in known.items() if any(files.case == name for files in dataset.cases)}
+    said: dict[str, list[Problem]] = {}
+    for outcome in map_cases(partial(_measure_file, context, orientation), unread, workers=processes, name=lambda files: files.case):
+        name = outcome.item.case
+        if outcome.error is not None:
+            said[name] = [Problem.of(outcome.error.in_case(name))]
+        else:
+            found[name], said[name] = outcome.value
+        if on_case:
+            on_case(name)
+    excluded = excluded_cases([problem for rows in said.values() for problem in rows])
+    order = [files.case for files in dataset.cases]
+    measured = {name: found[name] for name in order if name in found and name not in excluded}
+    return measured, [problem for name in order for problem in said.get(name, ())]
+
+
+def _measure_file(dataset: Dataset, orientation: str, files: CaseFiles) -> tuple[CaseMeasures, list[Problem]]:
+    case = read_case(files, len(dataset.channels), orientation=orientation)
+    return measure_case(case, replace(dataset, cases=(files,))), list(case.notices)
+
+
+def _bytes(path: Path) -> int:
+    """Size of a file, or of a series folder; 0 where there is none, which the reader will report."""
+    files = path.iterdir() if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def measure_case(case: Case, dataset: Dataset) -> CaseMeasures:
+    """Everything that a fingerprint holds of one case; kinds are those that the case alone gives (`merge.settled` has the last word).
+
+    Args:
+        case: as read; its foreground is every voxel that is not background, `ignore` included (peer 1.3).
+        dataset: for channels and labels; labels None takes 0 for background.
+
+    Raises:
+        LabelError: values that are not declared.
+        DatasetError: the case has no label map.
+    """
+    if case.labels is None:
+        raise DatasetError("it has no label map", case=case.name, remedy="Add one, or leave the image out of the dataset")
+    voxels, labels = case.image.voxels, case.labels.voxels
+    counts = label_counts(labels)
+    background = 0
+    if dataset.labels is not None:
+        _require_declared(counts, dataset.labels, case, dataset)
+        background = dataset.labels.background
+    foreground = labels != background
+    lps = to_lps(case.image.grid)
+    overlap, offset = {}, {}
+    if dataset.labels is not None:
+        overlap, offset = measure_sides(lps.apply(labels), case.image.grid.oriented(lps).spacing, dataset.labels)
+    return CaseMeasures(
+        content_key=case.content_key, label_key=content_key(lps.apply(labels)[None]), spacing=case.image.grid.spacing,
+        shape=case.image.grid.shape, planar=case.image.grid.planar, tilt=case.stored.tilt(), orientation=letters(case.stored),
+        crop_box=nonzero_box(voxels),
+        channels=[measure_channel(channel, foreground, name) for channel, name in zip(voxels, dataset.channels, strict=True)],
+        label_voxels=counts, side_overlap=overlap, side_offset=offset,
+    )
+
+
+def measure_channel(voxels: np.ndarray, foreground: np.ndarray, name: str) -> ChannelMeasures:
+    """One channel (z, y, x) of a case and its foreground (boolean)."""
+    whole = describe(voxels)
+    look = looks_like(whole)
+    kind = settle_kind(look, is_ct=says_ct(name), channel_name=name)
+    return ChannelMeasures(
+        **kind.model_dump(), look=look, minimum=whole.minimum, maximum=whole.maximum, mean=whole.mean, std=whole.std,
+        foreground=describe(voxels, foreground),
+    )
+
+
+def label_counts(labels: np.ndarray) -> dict[int, int]:
+    """Voxels of each value that occurs in an unsigned label map."""
+    if labels.dtype.itemsize <= 2:
+        size = int(labels.max()) + 1
+        counts = sum(np.bincount(plane.ravel(), minlength=size) for plane in labels)  # plane by plane: bincount copies to 64 bits
+        return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+    values, counts = np.unique(labels, return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+
+def _require_declared(counts: Mapping[int, int], labels: LabelSet, case: Case, dataset: Dataset) -> None:
+    if unknown := labels.unknown(np.array(list(counts))):
+        found = ", ".join(f"{value} ({counts[value]} voxels)" for value in unknown[:8]) + (" and more" if len(unknown) > 8 else "")
+        files = next((files for files in dataset.cases if files.case == case.name), None)
+        raise LabelError(
+            f"its label map has values that dataset.json does not declare: {found}; declared are {sorted(labels.file_values)}",
+            case=case.name, file=files.label if files else None, remedy="Declare them under `labels`, or correct the label map",
+        )
+
+
+def labels_found(measured: Mapping[str, CaseMeasures]) -> LabelSet:
+    """Labels named `label_<value>` from the values in the files; background is 0, or the smallest value where 0 never occurs.
+
+    Raises:
+        DatasetError: no foreground, or too many values for label maps.
+    """
+    values = sorted(set().union(*(case.label_voxels for case in measured.values())))
+    if len(values) > MOST_UNDECLARED:
+        raise DatasetError(
+            f"the label maps hold {len(values)} different values and no dataset.json declares them",
+            remedy="Check that the label folder holds label maps and not images, or declare `labels` in dataset.json",
+        )
+    background, *foreground = values
+    if not foreground:
+        raise DatasetError(f"all label maps hold only the value {background}", remedy="Give label maps that mark something")
+    return LabelSet.declared({"background": background} | {f"label_{value}": value for value in foreground})
+
+
+def nonzero_box(voxels: np.ndarray) -> Box:
+    """The half-open box of the voxels (C, z, y, x) where any channel is not 0; all of the volume if there are none.
+
+    The peer fills holes in the mask first (1.2), which does not move its box.
+    """
+    shape = voxels.shape[1:]
+    inside = [np.zeros(n, dtype=bool) for n in shape]
+    for channel in voxels:
+        for z, plane in enumerate(channel):
+            mask = plane != 0
+            rows = mask.any(axis=1)
+            inside[0][z] |= bool(rows.any())
+            inside[1] |= rows
+            inside[2] |= mask.any(axis=0)
+    if not inside[0].any():
+        return whole_box(shape)
+    found = [np.flatnonzero(axis) for axis in inside]
+    return tuple((int(f[0]), int(f[-1]) + 1) for f in found)
+
+
+def letters(grid: Grid) -> str:
+    """Where the stored axes x, y, z lead, in ITK's letters (LPS: to the left, to the back, to the head)."""
+    orientation = to_lps(grid)
+    named = {axis: pair[flip] for axis, flip, pair in zip(orientation.axes, orientation.flips, ("SI", "PA", "LR"), strict=True)}
+    return "".join(named[axis] for axis in (2, 1, 0))

@@ -1,0 +1,284 @@
+"""A trained model: the plan and the weights of one or more folds, applied to arrays and files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from autoseg.data.case import Case, CaseFiles, LabelMap, Volume
+from autoseg.data.labels import LabelSet
+from autoseg.data.layouts import find_inputs
+from autoseg.data.names import PICTURE_ENDINGS, split_ending
+from autoseg.data.placing import orientation_for
+from autoseg.data.reading import content_key, read_case
+from autoseg.data.writing import LOSSY_ENDINGS, on_stored_grid, write_labels, write_volume
+from autoseg.errors import AutosegError, ChannelError, GridError, IntensityError, ModelError, Problem, ResourceError
+from autoseg.fingerprint.kinds import kind_for_case
+from autoseg.geometry import Grid
+from autoseg.network.device import resolve_device
+from autoseg.inference.loading import FoldName, load_folder
+from autoseg.inference.postprocessing import apply_postprocessing
+from autoseg.inference.predictor import Predictor, Progress, make_predictor
+from autoseg.planning.schema import Plan
+from autoseg.preprocessing.prepare import prepare_case
+
+VOLUME_ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")
+"""Endings of volumes that label maps are written with too."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says about one image.
+
+    labels: the label map in file values, on the image's own grid.
+    probabilities: float32 (output, z, y, x) on the same grid, if asked for; outputs are background and classes, or regions.
+    trained_on: the folds that were trained on this image.
+    warnings: what the user should know about it.
+    """
+
+    labels: LabelMap
+    probabilities: np.ndarray | None
+    content_key: str
+    trained_on: tuple[FoldName, ...]
+    warnings: tuple[Problem, ...]
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """What became of one case: its label map at `output`, or the error that kept it from one."""
+
+    case: str
+    output: Path | None
+    error: Problem | None
+    seconds: float
+    content_key: str | None = None
+    trained_on: tuple[FoldName, ...] = ()
+    warnings: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True)
+class Model:
+    """A plan and the networks of one or more folds, ready on one device; `load_model` makes it.
+
+    trained_on: fold -> content keys of the images that it was trained on.
+    notices: what was left out on loading, in words.
+    """
+
+    plan: Plan
+    configuration: str
+    predictor: Predictor
+    trained_on: Mapping[FoldName, frozenset[str]]
+    notices: tuple[str, ...]
+
+    @property
+    def folds(self) -> tuple[FoldName, ...]:
+        """The folds whose networks are averaged."""
+        return tuple(self.trained_on)
+
+    @property
+    def labels(self) -> LabelSet:
+        """What the values of its label maps mean."""
+        return self.predictor.labels
+
+    def predict_array(
+        self, array: np.ndarray, grid: Grid, *, probabilities: bool = False, progress: Progress | None = None
+    ) -> Prediction:
+        """Segment an image in memory.
+
+        Args:
+            array: intensities (channel, z, y, x), or (z, y, x) for a model of one channel.
+            grid: where its voxels lie in the patient.
+            probabilities: give each output's probabilities too; they are held at the image's size.
+            progress: called with the tiles done and the tiles in all.
+
+        Raises:
+            ChannelError, GridError, IntensityError, ModelError: an image that the model cannot take.
+        """
+        image = np.asarray(array)
+        image = image[None] if image.ndim == 3 else image
+        if image.ndim != 4 or image.shape[1:] != tuple(grid.shape):
+            raise GridError(
+                f"an array of shape {np.shape(array)} does not lie on a grid of {tuple(grid.shape)}",
+                remedy="Give (z, y, x) or (channel, z, y, x)",
+            )
+        if not np.isfinite(image).all() or any(channel.min() == channel.max() for channel in image):
+            raise IntensityError("the image holds NaN or infinite values, or a channel is constant", remedy="Mend the image")
+        orientation = orientation_for(grid, self.plan.dataset.orientation)
+        voxels = np.ascontiguousarray(orientation.apply(image), dtype=np.float32)
+        key = content_key(orientation_for(grid, "lps").apply(image))
+        case = Case("array", Volume(voxels, grid.oriented(orientation)), None, grid, orientation, key)
+        return self.predict_case(case, probabilities=probabilities, progress=progress)
+
+    def predict_case(self, case: Case, *, probabilities: bool = False, progress: Progress | None = None) -> Prediction:
+        """Segment a case as `autoseg.data.reading.read_case` gives it.
+
+        Raises:
+            ChannelError, IntensityError, ModelError: a case that the model cannot take.
+            ResourceError: memory does not suffice for it.
+        """
+        self._refuse_misfit(case)
+        kinds, warnings = self._kinds(case)
+        part = self.plan.configurations[self.configuration]
+        prepared = prepare_case(case, part, self.plan.intensity, self.plan.dataset.channels, kinds, None)
+        arguments = (prepared.image, prepared.spacing, prepared.origin)
+        volume = None
+        if probabilities:
+            label_map, volume = self.predictor.predict_probabilities(*arguments, progress=progress)
+            volume = on_stored_grid(volume, case.orientation)
+        else:
+            label_map = self.predictor.predict(*arguments, progress=progress)
+        voxels = apply_postprocessing(label_map.voxels, self.plan.postprocessing, self.labels)
+        stored = LabelMap(on_stored_grid(voxels, case.orientation), case.stored)
+        seen = tuple(fold for fold, keys in self.trained_on.items() if case.content_key in keys)
+        if seen:
+            warnings.append(_warning(
+                case.name, "TrainedOn", f"the model was trained on this image (fold {', '.join(map(str, seen))})",
+                "Its score would flatter the model: leave it out of any evaluation"))
+        return Prediction(stored, volume, case.content_key, seen, (*case.notices, *warnings))
+
+    def predict_files(
+        self,
+        inputs: Path | str | Sequence[Path | str],
+        output: Path | str,
+        *,
+        probabilities: bool = False,
+        progress: Callable[[str, int, int], None] | None = None,
+        on_case: Callable[[CaseResult], None] | None = None,
+    ) -> list[CaseResult]:
+        """Segment images and write their label maps; a case that fails does not stop the others.
+
+        Args:
+            inputs: an image, a folder of images or cases, a DICOM series, or several of these.
+            output: the folder for `CASE` + the image's ending (`.nii.gz` where label maps cannot have it), each written whole.
+            probabilities: write `CASE_probabilities.nii.gz` too, a float32 vector image with one component an output.
+            progress: called with the case, its tiles done and its tiles in all.
+            on_case: called with each result as it comes.
+
+        Raises:
+            DatasetError: no image was found.
+        """
+        results = []
+        for result in self._each_file(inputs, Path(output), probabilities, progress):
+            results.append(result)
+            if on_case:
+                on_case(result)
+        return results
+
+    def _each_file(
+        self, inputs: Path | str | Sequence[Path | str], output: Path, probabilities: bool, progress: Callable[[str, int, int], None] | None
+    ) -> Iterator[CaseResult]:
+        taken: set[str] = set()
+        for path in [inputs] if isinstance(inputs, str | Path) else inputs:
+            found, problems = find_inputs(Path(path), len(self.plan.dataset.channels))
+            for problem in problems:
+                if problem.severity == "error":
+                    yield CaseResult(problem.case or problem.file or Path(path).name, None, problem, 0.0)
+            for files in found:
+                began = time.monotonic()
+                told = None if progress is None else lambda done, count, name=files.case: progress(name, done, count)
+                try:
+                    if files.case in taken:
+                        raise ModelError("another image of that name was predicted already", case=files.case, remedy="Rename one of them")
+                    taken.add(files.case)
+                    target, prediction = self._one_file(files, output, probabilities, told)
+                except AutosegError as error:
+                    yield CaseResult(files.case, None, Problem.of(error.in_case(files.case)), time.monotonic() - began)
+                    continue
+                yield CaseResult(
+                    files.case, target, None, time.monotonic() - began, prediction.content_key, prediction.trained_on, prediction.warnings)
+
+    def _one_file(self, files: CaseFiles, output: Path, probabilities: bool, progress: Progress | None) -> tuple[Path, Prediction]:
+        case = read_case(files, len(self.plan.dataset.channels), orientation=self.plan.dataset.orientation)
+        target = output / f"{files.case}{output_ending(files, planar=case.stored.planar)}"
+        if target.resolve() in [image.resolve() for image in files.images]:
+            raise ModelError("its label map would overwrite the image", case=files.case, file=target, remedy="Give another OUTPUT folder")
+        try:
+            prediction = self.predict_case(case, probabilities=probabilities, progress=progress)
+        except (MemoryError, RuntimeError) as error:
+            if not _out_of_memory(error):
+                raise
+            raise ResourceError(
+                f"memory did not suffice ({str(error).splitlines()[0] if str(error) else 'MemoryError'})", case=files.case,
+                remedy="Use --device cpu or a machine with more memory, without --probabilities",
+            ) from error
+        if prediction.probabilities is not None:
+            write_volume(output / f"{files.case}_probabilities.nii.gz", Volume(prediction.probabilities, prediction.labels.grid))
+        write_labels(target, prediction.labels)
+        return target, prediction
+
+    def _refuse_misfit(self, case: Case) -> None:
+        channels, expected = case.image.voxels.shape[0], self.plan.dataset.channels
+        if channels != len(expected):
+            raise ChannelError(
+                f"it has {channels} channel(s), the model takes {len(expected)}: {', '.join(expected)}", case=case.name,
+                remedy="Give the channels that the model was trained with, in that order",
+            )
+        if case.stored.planar and self.plan.configurations[self.configuration].network.dimension == 3:
+            raise ModelError(
+                "it is a two-dimensional image, the model takes volumes", case=case.name, remedy="Give the volume that the slice is from")
+
+    def _kinds(self, case: Case) -> tuple[list[str], list[Problem]]:
+        """The intensity kind of each channel."""
+        kinds, warnings = [], []
+        for name, voxels in zip(self.plan.dataset.channels, case.image.voxels, strict=True):
+            finding = kind_for_case(voxels, channel_name=name, kinds_in_plan=self.plan.intensity[name].keys())
+            kinds.append(finding.kind)
+            if not finding.sure:
+                warnings.append(_warning(
+                    case.name, "IntensityKind", f"channel {name} is taken as {finding.kind}: {finding.why}",
+                    "Look at the result, and rescale the image to what the model was trained with if it is poor"))
+        return kinds, warnings
+
+
+def load_model(
+    path: Path | str,
+    *,
+    device: str = "auto",
+    folds: Sequence[FoldName] | None = None,
+    configurations: Sequence[str] | None = None,
+    trust_code: bool = False,
+) -> Model:
+    """Read a trained model.
+
+    Args:
+        path: a WORK folder.
+        device: auto (cuda, else mps, else cpu), cpu, cuda, cuda:N or mps.
+        folds: those to average, such as (0, 1) or ("full",); None: all of the plan's cross-validation that are trained, never
+            "full".
+        configurations: the one to use; None: the plan's default.
+        trust_code: run a network factory that lies outside autoseg.
+
+    Raises:
+        ModelError: no model, no such fold or configuration, folds that were trained by different plans, damaged weights, or a
+            factory that isn't trusted.
+        PlanError: a plan.json that cannot be read.
+        ResourceError: the device is not there.
+    """
+    device = resolve_device(device)
+    loaded = load_folder(Path(path), folds=folds, configurations=configurations, trust_code=trust_code)
+    predictor = make_predictor(loaded.plan, loaded.configuration, [fold.network for fold in loaded.folds], device=device)
+    return Model(loaded.plan, loaded.configuration, predictor, {fold.name: fold.trained_on for fold in loaded.folds}, loaded.notices)
+
+
+def output_ending(files: CaseFiles, *, planar: bool) -> str:
+    """The ending of a case's label map: its image's own where label maps can have it, else .nii.gz (.png for other pictures)."""
+    image = files.images[0]
+    ending = "" if image.is_dir() else split_ending(image.name)[1]
+    if ending in VOLUME_ENDINGS:
+        return ending
+    if ending in PICTURE_ENDINGS and planar:
+        return ".png" if ending in LOSSY_ENDINGS else ending
+    return ".nii.gz"
+
+
+def _warning(case: str, kind: str, message: str, remedy: str) -> Problem:
+    return Problem("warning", kind, message, remedy, case)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text or "not enough memory" in text

@@ -1,0 +1,441 @@
+"""What each command does, as one function over the rooms below. Reading the program starts here.
+
+Data flows one way: Dataset -> Fingerprint -> Plan -> stored cases -> fold runs -> predictions -> scores. The functions that stand
+for these arrows are called here in that order: `open_dataset`, `measure`, `plan`, `preprocess`, `train_fold`, `predict`,
+`score_case`, `cross_validate`.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autoseg.data.case import LabelMap
+from autoseg.data.description import describe
+from autoseg.data.layouts import open_dataset
+from autoseg.data.writing import on_stored_grid, write_labels
+from autoseg.errors import AutosegError, DatasetError, PlanError, Problem, excluded_cases, problem_table
+from autoseg.evaluation.crossval import CrossValidation, cross_validate, crossval_as_json, write_crossval
+from autoseg.evaluation.folders import Evaluation, Pair, evaluate_folders, fold_scores, write_evaluation
+from autoseg.evaluation.scores import read_scores, write_scores
+from autoseg.evaluation.tables import crossval_text
+from autoseg.files import Work, locked, write_json
+from autoseg.fingerprint.measure import Measurement, measure
+from autoseg.network.device import machine, resolve_device
+from autoseg.inference.model import CaseResult, Model, load_model
+from autoseg.inference.predictor import make_predictor
+from autoseg.metrics import METRICS
+from autoseg.network import build
+from autoseg.network.factory import require_trust
+from autoseg.planning import folds as splitting
+from autoseg.planning.explain import explain
+from autoseg.planning.folds import Fold
+from autoseg.planning.keeping import require_agreement
+from autoseg.planning.plan_file import read_plan, write_plan
+from autoseg.planning.planner import plan as make_plan
+from autoseg.planning.planner import reading_orientation
+from autoseg.planning.recipes import load_recipe
+from autoseg.planning.schema import Plan
+from autoseg.preprocessing.preprocess import preprocess
+from autoseg.preprocessing.store import open_case
+from autoseg.progress import bar, clock
+from autoseg.training.loop import train_fold
+from autoseg.training.resolving import resolved_plan
+
+log = logging.getLogger("autoseg")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What plan-and-preprocess leaves: the plan, the cases that are ready, and every problem."""
+
+    work: Work
+    plan: Plan
+    measured: Measurement
+    problems: tuple[Problem, ...]
+
+    @property
+    def failed(self) -> frozenset[str]:
+        """Cases that an error excludes."""
+        return excluded_cases(self.problems)
+
+
+def plan_and_preprocess(
+    dataset: Path,
+    work: Path,
+    *,
+    recipe: str | None = None,
+    configurations: Sequence[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    memory_gb: float | None = None,
+    device: str = "auto",
+    seed: int | None = None,
+    strict: bool = False,
+    replan: bool = False,
+    dry_run: bool = False,
+    workers: int | None = None,
+    quiet: bool = False,
+) -> Planned:
+    """Measure a dataset, decide everything, and store its cases ready for training.
+
+    A plan that WORK has is kept; see DESIGN.md section 4. Cases that are stored already are not processed again.
+
+    Raises:
+        DatasetError: no layout fits, no case can be used, or, with `strict`, any case has an error.
+        PlanError: settings that are impossible, or that disagree with the plan that WORK has.
+    """
+    folder = Work(work)
+    asked = _planning_options(settings, memory_gb, seed, configurations)
+    kept = read_plan(folder.plan) if folder.plan.is_file() and not replan else None
+    chosen = load_recipe(recipe or (kept.recipe if kept else "auto"))
+    orientation = kept.dataset.orientation if kept else reading_orientation(chosen, asked)
+    measured = _measured(dataset, orientation, workers, quiet)
+    if strict and excluded_cases(measured.problems):
+        raise DatasetError(f"--strict refuses cases with errors:\n{problem_table(measured.problems)}\n", remedy="Mend these, or go on without --strict")
+
+    if kept:
+        require_agreement(kept, measured.dataset, recipe=recipe, options=asked, file=folder.plan)
+        plan = kept
+        log.info("The plan of %s is kept (--replan makes a new one).", folder.path.name)
+    else:
+        plan = make_plan(measured.dataset, measured.fingerprint, chosen, made_for=machine(device), options=asked)
+    planned = Planned(folder, plan, measured, measured.problems)
+    if dry_run:
+        return planned
+    with locked(folder.lock, f"the preprocessed cases of {folder.path.name}"):
+        _write_decisions(folder, plan, measured, fresh=kept is None)
+        wanted = list(configurations or plan.default_configurations)
+        with bar("preprocessing", len(measured.dataset.cases), quiet=quiet) as tick:
+            problems = preprocess(measured.dataset, measured.fingerprint, plan, folder, configurations=wanted, workers=workers, on_case=tick)
+    return Planned(folder, plan, measured, (*measured.problems, *problems))
+
+
+def doctor(dataset: Path, work: Path | None = None, *, workers: int | None = None, quiet: bool = False) -> Measurement:
+    """Read every case of a dataset and find what is wrong or doubtful; nothing is written.
+
+    Args:
+        work: a WORK made from it, whose orientation is used.
+
+    Raises:
+        DatasetError: no layout fits, or no case can be used.
+    """
+    kept = read_plan(Work(work).planned().plan) if work else None
+    return _measured(dataset, kept.dataset.orientation if kept else "lps", workers, quiet)
+
+
+def _measured(dataset: Path, orientation: str, workers: int | None, quiet: bool) -> Measurement:
+    found = open_dataset(dataset)
+    log.info("%s: %s layout, %d cases, channels %s", found.name, found.layout, len(found.cases), ", ".join(found.channels))
+    with bar("measuring", len(found.cases), quiet=quiet) as tick:
+        return measure(found, orientation=orientation, workers=workers, on_case=tick)
+
+
+def _planning_options(
+    settings: Mapping[str, Any] | None, memory_gb: float | None, seed: int | None, configurations: Sequence[str] | None
+) -> dict[str, Any]:
+    given = dict(settings or {})
+    if seed is not None:
+        given = {"training.seed": seed, "folds.seed": seed} | given
+    options = {"set": given, "memory_gb": memory_gb, "configurations": list(configurations) if configurations else None}
+    return {key: value for key, value in options.items() if value}
+
+
+def _write_decisions(work: Work, plan: Plan, measured: Measurement, *, fresh: bool) -> None:
+    """WORK's JSON files; a kept plan is not written again, folds are joined by new cases."""
+    dataset = measured.dataset
+    if fresh:
+        write_plan(work.plan, plan)
+    write_json(work.fingerprint, "fingerprint", measured.fingerprint.model_dump(mode="json"))
+    write_json(work.dataset, "dataset", {
+        "name": dataset.name, "layout": dataset.layout, "channels": list(dataset.channels), "groups": dataset.groups,
+        "cases": {case: found.content_key for case, found in measured.fingerprint.cases.items()},
+    })
+    splitting.write_folds(work.folds, _folds(work, plan, measured, fresh=fresh))
+
+
+def _folds(work: Work, plan: Plan, measured: Measurement, *, fresh: bool) -> list[Fold]:
+    dataset, cases = measured.dataset, list(measured.fingerprint.cases)
+    if not fresh and work.folds.is_file():
+        return splitting.extend_folds(splitting.read_folds(work.folds), cases, dataset.groups)
+    presence = splitting.class_presence(measured.fingerprint, dataset.labels)
+    return splitting.make_folds(
+        cases, plan.folds, dataset.groups, dataset.given_folds, presence=presence, excluded=excluded_cases(measured.problems))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What train leaves.
+
+    done: (configuration, fold) that have finished, now or before.
+    problems: a fold that failed, with its error.
+    crossvals: configuration -> its cross-validation, as far as folds are scored.
+    ensemble_ready: whether all folds of these configurations are scored.
+    """
+
+    work: Work
+    plan: Plan
+    done: tuple[tuple[str, int | str], ...]
+    problems: tuple[Problem, ...]
+    crossvals: dict[str, CrossValidation]
+    ensemble_ready: bool
+
+
+def train(
+    work: Path,
+    *,
+    folds: Sequence[int | str] = ("all",),
+    configurations: Sequence[str] | None = None,
+    budget_seconds: float | None = None,
+    epochs: int | None = None,
+    device: str = "auto",
+    seed: int | None = None,
+    trust_code: bool = False,
+    workers: int | None = None,
+    quiet: bool = False,
+) -> Trained:
+    """Train folds, predict and score what each held out, and join the scores.
+
+    Folds that are done are skipped; one that was interrupted goes on. A fold that fails does not stop the others.
+
+    Args:
+        folds: numbers, "all" for the cross-validation, "full" for one model of all cases.
+        budget_seconds: time of the whole call, shared equally among the folds that it runs.
+        epochs: instead of the plan's.
+        trust_code: run a network or loss outside autoseg that the plan names though it was not given with --set.
+
+    Raises:
+        DatasetError, PlanError, ResourceError: training cannot begin.
+    """
+    began = time.monotonic()
+    folder = Work(work).planned()
+    plan = read_plan(folder.plan)
+    require_trust(plan, trust_code=trust_code)
+    there = resolve_device(device)
+    names = _known_configurations(plan, configurations)
+    runs = [(name, fold) for name in names for fold in splitting.choose_folds(splitting.read_folds(folder.folds), folds)]
+    waiting = [(name, fold) for name, fold in runs if not _is_done(folder, name, fold)]
+    for name, fold in runs:
+        if (name, fold) not in waiting:
+            log.info("%s fold %s is done and skipped.", name, fold.name)
+    if budget_seconds and waiting:
+        log.info("Time: %s for %d fold(s), %s each.", clock(budget_seconds), len(waiting), clock(budget_seconds / len(waiting)))
+
+    problems = []
+    for position, (name, fold) in enumerate(waiting):
+        now = time.monotonic()
+        share = None if budget_seconds is None else (began + budget_seconds - now) / (len(waiting) - position)
+        settings = FoldSettings(share, epochs, seed, there, 1 if workers is None else workers, quiet)
+        try:
+            run_fold(folder, plan, name, fold, settings)
+        except AutosegError as error:
+            log.error("%s fold %s failed: %s", name, fold.name, error, exc_info=error if log.isEnabledFor(logging.DEBUG) else None)
+            problems.append(Problem.of(error.in_case(f"{name} fold {fold.name}")))
+    crossvals = {name: join_folds(folder, plan, name) for name in names if scored_folds(folder, name)}
+    done = tuple((name, fold.name) for name, fold in runs if _is_done(folder, name, fold))
+    whole = all(folder.fold(name, fold.name).state == "scored" for name in names for fold in splitting.read_folds(folder.folds))
+    return Trained(folder, plan, done, tuple(problems), crossvals, whole)
+
+
+@dataclass(frozen=True)
+class FoldSettings:
+    """What a command says about running one fold.
+
+    seconds: the fold's share of the budget, from its start to its last score; None: by epochs.
+    workers: processes that make samples.
+    """
+
+    seconds: float | None
+    epochs: int | None
+    seed: int | None
+    device: str
+    workers: int
+    quiet: bool
+
+
+def run_fold(work: Work, plan: Plan, configuration: str, fold: Fold, settings: FoldSettings) -> None:
+    """One fold: train it, predict its held-out cases at full size, score them.
+
+    Raises:
+        AutosegError: what kept it from its scores; run again, it goes on from there.
+    """
+    began = time.monotonic()
+    folder = work.fold(configuration, fold.name)
+    resolved = resolved_plan(
+        plan, folder, epochs=settings.epochs, seconds=settings.seconds, seed=settings.seed, device=settings.device)
+    log.info("%s fold %s: %d cases to learn from, %d held out.", configuration, fold.name, len(fold.train), len(fold.held_out))
+    deadline = None
+    if settings.seconds is not None:
+        deadline = began + settings.seconds - held_out_seconds(work, resolved, configuration, fold, settings.device)
+    train_fold(
+        resolved, configuration, fold, work.store(configuration), folder,
+        device=settings.device, workers=settings.workers, deadline=deadline, quiet=settings.quiet, message=log.info,
+    )
+    if not fold.held_out:
+        return
+    pairs = predict_held_out(work, configuration, fold, settings)
+    scores, problems = fold_scores(fold.name, pairs, labels=plan.dataset.label_set(), groups=plan.dataset.groups_of_labels, metrics=plan.evaluation.metrics)
+    for problem in problems:
+        log.warning("%s", problem_table([problem]))
+    write_scores(folder.scores, scores)
+    log.info("%s fold %s is done in %s.", configuration, fold.name, clock(time.monotonic() - began))
+
+
+def held_out_seconds(work: Work, plan: Plan, configuration: str, fold: Fold, device: str) -> float:
+    """What predicting and scoring the held-out cases will take, to be kept free of the fold's time.
+
+    A tile is timed; half as much again is allowed for upsampling and scoring, and a second a case for reading and writing.
+    """
+    part, channels = plan.configurations[configuration].inside(), len(plan.dataset.channels)
+    network = build(part.network, channels, plan.dataset.label_set().outputs)
+    predictor = make_predictor(plan, configuration, [network], device=device)
+    shapes = [open_case(work.store(configuration), case).shape for case in fold.held_out]
+    return 1.5 * predictor.seconds(channels, shapes) + 1.0 * len(shapes) if shapes else 0.0
+
+
+def predict_held_out(work: Work, configuration: str, fold: Fold, settings: FoldSettings) -> list[Pair]:
+    """The fold's own label map of each case that it held out, on the case's own grid, paired with the reference."""
+    model = load_model(work.path, device=settings.device, folds=[fold.name], configurations=[configuration], trust_code=True)
+    folder, pairs = work.fold(configuration, fold.name).held_out, []
+    with bar(f"{configuration} fold {fold.name}: held-out cases", len(fold.held_out), quiet=settings.quiet) as tick:
+        for case in fold.held_out:
+            stored = open_case(work.store(configuration), case)
+            found = model.predictor.predict(stored.image(), stored.spacing, stored.origin)
+            target = folder / work.reference(case).name
+            write_labels(target, LabelMap(on_stored_grid(found.voxels, stored.origin.orientation), stored.origin.stored))
+            pairs.append(Pair(case, target, work.reference(case), stored.origin.content_key))
+            tick(case)
+    return pairs
+
+
+def join_folds(work: Work, plan: Plan, configuration: str) -> CrossValidation:
+    """The cross-validation of all folds that are scored, written to crossval.json and crossval.txt."""
+    result = cross_validate([read_scores(path) for path in scored_folds(work, configuration)], plan.evaluation)
+    write_crossval(work.crossval(configuration), result, crossval_text(result))
+    return result
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What predict leaves: a result a case, and the model's notices."""
+
+    model: Model
+    results: tuple[CaseResult, ...]
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Errors and warnings of all cases."""
+        return tuple(p for r in self.results for p in (*([r.error] if r.error else []), *r.warnings))
+
+
+def predict(
+    model: Path,
+    inputs: Path,
+    output: Path,
+    *,
+    folds: Sequence[int | str] | None = None,
+    configurations: Sequence[str] | None = None,
+    probabilities: bool = False,
+    device: str = "auto",
+    trust_code: bool = False,
+    quiet: bool = False,
+) -> Predicted:
+    """Predict a label map for each image, on its own grid, with the ensemble of the model's folds.
+
+    Raises:
+        ModelError: no model, or one that may not be opened.
+        DatasetError: no images.
+    """
+    loaded = load_model(model, device=device, folds=folds, configurations=configurations, trust_code=trust_code)
+    for notice in loaded.notices:
+        log.warning("%s.", notice)
+    log.info("Model: %s, %s, fold(s) %s.", model.name, loaded.configuration, ", ".join(map(str, loaded.folds)))
+    with bar("predicting", None, quiet=quiet) as tick:
+        results = loaded.predict_files(inputs, output, probabilities=probabilities, on_case=lambda result: tick(result.case))
+    write_json(output / "summary.json", "predictions", {"cases": {r.case: _about(loaded, r) for r in results}})
+    return Predicted(loaded, tuple(results))
+
+
+def _about(model: Model, result: CaseResult) -> dict[str, Any]:
+    """What summary.json says of one case; see `autoseg.evaluation.folders`, which reads it."""
+    return {
+        "file": result.output.name if result.output else None, "error": result.error.message if result.error else None,
+        "content_key": result.content_key, "configuration": model.configuration, "folds": list(model.folds),
+        "trained_on": list(result.trained_on), "warnings": [w.message for w in result.warnings], "seconds": round(result.seconds, 2),
+    }
+
+
+def info(path: Path) -> str:
+    """A WORK's plan in words with the state of its folds, or what a dataset holds.
+
+    Raises:
+        DatasetError: it is neither.
+    """
+    work = Work(path)
+    if not work.plan.is_file():
+        found = open_dataset(path)
+        labels = ", ".join(found.labels.names) if found.labels else "to be found in the files"
+        return f"{found.name}: {found.layout} layout, {len(found.cases)} cases\nchannels: {', '.join(found.channels)}\nlabels: {labels}\n"
+    plan = read_plan(work.plan)
+    lines = [explain(plan)]
+    for name in plan.default_configurations:
+        lines += [f"{name} fold {fold.name}: {work.fold(name, fold.name).state}" for fold in splitting.read_folds(work.folds)]
+    return "\n".join(lines)
+
+
+def evaluate(predictions: Path, references: Path, *, labels: Path | None = None, output: Path | None = None, workers: int | None = None) -> Evaluation:
+    """Score a folder of label maps against one of references; cases that the model was trained on stay out of the headline.
+
+    Args:
+        labels: a dataset.json, or a folder with one, that names the labels.
+        output: a JSON file to write too.
+
+    Raises:
+        DatasetError: nothing can be compared.
+    """
+    declared = describe(labels.parent if labels.is_file() else labels) if labels else None
+    result = evaluate_folders(
+        predictions, references, labels=declared.labels if declared else None, groups=declared.label_groups if declared else {},
+        metrics=METRICS, workers=workers)
+    if output:
+        write_evaluation(output, result)
+    return result
+
+
+def evaluate_work(work: Path, *, output: Path | None = None) -> dict[str, CrossValidation]:
+    """Join the scores of a WORK's folds anew: configuration -> cross-validation.
+
+    Args:
+        output: a JSON file to write too, a cross-validation a configuration.
+
+    Raises:
+        DatasetError: no fold is scored.
+    """
+    folder = Work(work).planned()
+    plan = read_plan(folder.plan)
+    result = {name: join_folds(folder, plan, name) for name in plan.configurations if scored_folds(folder, name)}
+    if not result:
+        raise DatasetError(f"{work.name} has no fold with scores", remedy="Run autoseg train first")
+    if output:
+        write_json(output, "crossvals", {name: crossval_as_json(joined) for name, joined in result.items()})
+    return result
+
+
+def scored_folds(work: Work, configuration: str) -> list[Path]:
+    """The scores.json of the folds that are done, in order."""
+    return sorted(folder.scores for folder in (work.fold(configuration, n.name) for n in splitting.read_folds(work.folds)) if folder.scores.is_file())
+
+
+def _known_configurations(plan: Plan, wanted: Sequence[str] | None) -> list[str]:
+    names = list(wanted or plan.default_configurations)
+    for name in names:
+        if name not in plan.configurations:
+            raise PlanError(f"the plan has no configuration {name!r}", remedy=f"Choose among {', '.join(plan.configurations)}")
+    return names
+
+
+def _is_done(work: Work, configuration: str, fold: Fold) -> bool:
+    return work.fold(configuration, fold.name).state in (("scored",) if fold.held_out else ("scored", "trained"))

@@ -1,0 +1,170 @@
+"""Fingerprint to plan: every decision, each with its reason. Reading `decide` is reading how a plan comes about."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from autoseg import __version__
+from autoseg.data.case import Dataset
+from autoseg.fingerprint.types import Fingerprint
+from autoseg.planning import overrides
+from autoseg.planning.configurations import plan_configurations
+from autoseg.planning.figures import Figures, from_fingerprint
+from autoseg.planning.forecast import forecast
+from autoseg.planning.intensity import plan_intensity
+from autoseg.planning.reasons import reason
+from autoseg.planning.recipes import Recipe
+from autoseg.planning.schema import ConfigurationPlan, DatasetPlan, MadeFor, OriginalMedian, Plan, Reason, StageForecast
+from autoseg.planning.training import label_groups, plan_evaluation, plan_folds, plan_prediction, plan_training
+
+
+def plan(dataset: Dataset, fingerprint: Fingerprint, recipe: Recipe, *, made_for: MadeFor, options: dict[str, Any]) -> Plan:
+    """The plan for a measured dataset.
+
+    Args:
+        made_for: the machine that trains; recipes that follow the peer's reference machine ignore all but a memory that `options` name.
+        options: `{"set": {key: value or text}, "memory_gb": float, "configurations": [names]}`, each optional.
+
+    Raises:
+        PlanError: an unknown key, an impossible value, or data that the recipe cannot plan for.
+        ResourceError: no patch fits in the memory.
+    """
+    return decide(from_fingerprint(dataset, fingerprint), recipe, made_for=made_for, options=options)
+
+
+def decide(figures: Figures, recipe: Recipe, *, made_for: MadeFor, options: dict[str, Any]) -> Plan:
+    """The plan for a dataset in figures; see `plan`."""
+    wanted = overrides.request(options)
+    machine = _machine(recipe, made_for, wanted)
+    recipe = overrides.recipe_with(recipe.for_device(machine.device), wanted)
+
+    configurations, reasons = plan_configurations(figures, recipe, machine, wanted)
+    intensity, masks, why_intensity = plan_intensity(figures, recipe.rules.intensity, recipe.values.configuration.crop)
+    configurations = {name: c.model_copy(update={"normalise_in_mask": masks}) for name, c in configurations.items()}
+    default, why_default = _default(recipe, configurations, figures)
+    training, why_training = plan_training(figures, recipe, configurations[default], wanted)
+    folds, why_folds = plan_folds(figures, recipe, wanted)
+    reasons = [*why_default, *reasons, *why_intensity, *why_training, *why_folds]
+
+    made = Plan(
+        autoseg_version=__version__,
+        recipe=recipe.name,
+        recipe_options=wanted.options(),
+        created_from=figures.key,
+        made_for=machine,
+        default_configurations=[default],
+        dataset=_dataset(figures, recipe),
+        intensity=intensity,
+        training=training,
+        prediction=plan_prediction(recipe, training, wanted),
+        postprocessing=recipe.values.postprocessing,
+        evaluation=plan_evaluation(figures, recipe),
+        folds=folds,
+        configurations=configurations,
+        forecast={},
+        reasons=[],
+    )
+    made = overrides.write_into(made, wanted)
+    reasons += _given(wanted, made, reasons)
+    reasons += _notes(recipe, made, reasons)
+    return made.model_copy(update={"forecast": _forecast(made, figures), "reasons": reasons})
+
+
+def reading_orientation(recipe: Recipe, options: dict[str, Any]) -> str:
+    """The axis order that volumes are measured and planned in, which must be known before the fingerprint."""
+    return overrides.recipe_with(recipe, overrides.request(options)).values.orientation
+
+
+def _machine(recipe: Recipe, made_for: MadeFor, wanted: overrides.Request) -> MadeFor:
+    machine = made_for if recipe.obeys_machine else recipe.reference_machine
+    return machine if wanted.memory_gb is None else machine.model_copy(update={"memory_gb": wanted.memory_gb})
+
+
+def _default(recipe: Recipe, configurations: dict[str, ConfigurationPlan], figures: Figures) -> tuple[str, list[Reason]]:
+    wanted = recipe.rules.configurations.default
+    if wanted in configurations:
+        why = "It sees the finest detail, in all three directions" if wanted == "3d_fullres" else f"The recipe {recipe.name} says so"
+        default = wanted
+    else:
+        why, default = f"There is no {wanted}: the cases are 2D images", next(iter(configurations))
+    return default, [reason("default_configurations", [default], why, "you named another with --config", cases=len(figures.cases),
+                            median_size=np.percentile(figures.shapes, 50, axis=0))]
+
+
+def _dataset(figures: Figures, recipe: Recipe) -> DatasetPlan:
+    labels, regions = figures.labels, figures.labels.regions
+    named = dict(zip(labels.names, labels.values, strict=True))
+    sizes = figures.sizes(recipe.values.configuration.crop)
+    return DatasetPlan(
+        name=figures.name,
+        channels=[channel.name for channel in figures.channels],
+        labels={"background": labels.background} | ({} if regions else {name: values[0] for name, values in named.items()}),
+        regions={name: list(values) for name, values in named.items()} if regions else {},
+        region_order=list(zip(labels.names, labels.region_order, strict=True)) if regions else None,
+        ignore_label=labels.ignore,
+        side_pairs=[(pair.left, pair.right) for pair in figures.pairs],
+        groups_of_labels=label_groups(figures, recipe),
+        orientation=recipe.values.orientation,
+        original_median=OriginalMedian(
+            spacing=tuple(float(s) for s in np.percentile(figures.spacings, 50, axis=0)),
+            shape=tuple(round(float(n)) for n in np.percentile(sizes, 50, axis=0)),
+        ),
+    )
+
+
+def _forecast(made: Plan, figures: Figures) -> dict[str, StageForecast]:
+    outputs, median = made.dataset.label_set().outputs, made.dataset.original_median
+    result = {}
+    for name, configuration in made.configurations.items():
+        volume = math.prod(configuration.median_shape)
+        if configuration.network.dimension == 2:  # the slices' axis is never resampled
+            volume *= median.shape[0 if configuration.transpose is None else configuration.transpose[0]]
+        sizes = {"channels": len(made.dataset.channels), "outputs": outputs, "cases": len(figures.cases), "volume": volume}
+        result[name] = forecast(configuration, made.training, **sizes)
+    return result
+
+
+def _given(wanted: overrides.Request, made: Plan, reasons: list[Reason]) -> list[Reason]:
+    """A reason for each given value that no rule has spoken of."""
+    spoken = {r.decision for r in reasons if r.because.startswith("You gave it")}
+    result = []
+    for key, value in wanted.settings.items():
+        names = overrides.targets(key, wanted, made.configurations)
+        rest = overrides.split_key(key)[1]
+        decisions = [f"configurations.{name}.{rest}" for name in names] if names else [key]
+        result += [reason(d, value, "You gave it", "you gave another") for d in decisions if d not in spoken]
+    if wanted.memory_gb is not None:
+        result.append(reason("made_for.memory_gb", wanted.memory_gb, "You gave it", "you gave another"))
+    return result
+
+
+def _notes(recipe: Recipe, made: Plan, reasons: list[Reason]) -> list[Reason]:
+    """The recipe's own reasons, with the value as it stands in the plan; of two on one decision the last."""
+    content = made.model_dump(mode="json")
+    notes = {note.decision: note for note in recipe.notes}
+    given = {r.decision for r in reasons if r.because.startswith("You gave it")}
+    result = []
+    for note in notes.values():
+        for decision in _spread(note.decision, made):
+            found, value = _look(content, decision)
+            if found and decision not in given:
+                result.append(reason(decision, value, note.because, note.would_change_if))
+    return result
+
+
+def _spread(decision: str, made: Plan) -> list[str]:
+    root, _, rest = decision.partition(".")
+    if root == "default":
+        return [f"configurations.{name}.{rest}" for name in made.default_configurations]
+    return [f"configurations.{decision}"] if root in overrides.CONFIGURATIONS else [decision]
+
+
+def _look(content: Any, decision: str) -> tuple[bool, Any]:
+    for part in decision.split("."):
+        if not isinstance(content, dict) or part not in content:
+            return False, None
+        content = content[part]
+    return True, content

@@ -1,0 +1,188 @@
+"""What the recipe's rules change about training, prediction, evaluation and folds."""
+
+from __future__ import annotations
+
+import re
+
+from autoseg.planning.figures import Figures
+from autoseg.planning.overrides import Request
+from autoseg.planning.reasons import reason
+from autoseg.planning.recipes import Recipe, RotationRule
+from autoseg.planning.schema import (
+    AugmentationPlan,
+    ConfigurationPlan,
+    EvaluationPlan,
+    FoldsPlan,
+    LossPlan,
+    PredictionPlan,
+    Reason,
+    TrainingPlan,
+    TransformPlan,
+)
+
+LEFT_RIGHT = 2
+_SHORT_SIDES = frozenset({"l", "r", "lt", "rt", "lft", "rgt", "lh", "rh", "li", "re", "sin", "dex", "dx", "sx"})
+
+
+def plan_training(figures: Figures, recipe: Recipe, first: ConfigurationPlan, wanted: Request) -> tuple[TrainingPlan, list[Reason]]:
+    """The recipe's training with loss weights, sides and rotations as the data ask for them.
+
+    Args:
+        first: the configuration that is trained unasked; rotations suit its patch.
+    """
+    training = recipe.values.training
+    loss, reasons = _loss(figures, recipe, training.loss)
+    augmentation, more = _sides(figures, recipe, training.augmentation, wanted)
+    augmentation, yet = _rotations(recipe.rules.rotation, augmentation, first)
+    reasons += more + yet
+    return training.model_copy(update={"loss": loss, "augmentation": augmentation}), reasons
+
+
+def _loss(figures: Figures, recipe: Recipe, loss: LossPlan) -> tuple[LossPlan, list[Reason]]:
+    if not recipe.rules.mean_over_classes:
+        return loss, []
+    classes = len(figures.labels.names) + (1 if loss.tversky.background and not figures.labels.regions else 0)
+    weight = loss.tversky.weight / classes
+    why = f"The term sums over {classes} classes; divided by their number it is a mean, and weighs as much as the cross-entropy"
+    tversky = loss.tversky.model_copy(update={"weight": weight})
+    return loss.model_copy(update={"tversky": tversky}), [
+        reason("training.loss.tversky.weight", weight, why, "there were more or fewer labels", classes=classes)]
+
+
+def _sides(figures: Figures, recipe: Recipe, plan: AugmentationPlan, wanted: Request) -> tuple[AugmentationPlan, list[Reason]]:
+    """How left and right are mirrored (DESIGN.md 6.5)."""
+    key = "training.augmentation.mirror_sides"
+    facts = _side_facts(figures)
+    if key in wanted.settings:
+        return plan, [reason(key, plan.mirror_sides, "You gave it", "you gave another", **facts)]
+    if recipe.rules.sides.rule == "as_written":
+        why = {"blind": "The recipe mirrors every axis and leaves labels as they are, also left and right",
+               "exchange": "The recipe exchanges left and right labels when it mirrors them",
+               "keep": "The recipe never mirrors left to right"}
+        return plan, [reason(key, plan.mirror_sides, why[plan.mirror_sides], "the recipe were another", **facts)]
+    pairs = ", ".join(f"{p.left} and {p.right}" for p in figures.pairs)
+    if figures.unpaired:
+        rule, axes = "keep", [a for a in plan.mirror_axes if a != LEFT_RIGHT]
+        why = (f"{', '.join(figures.unpaired)} names a side, and its partner is not labelled: a mirror image would show the unlabelled one "
+               "under its name")
+        change = "the other side were labelled too"
+    elif figures.unseen:
+        rule, axes = "keep", [a for a in plan.mirror_axes if a != LEFT_RIGHT]
+        named = ", ".join(f"{left} and {right}" for left, right in figures.unseen)
+        why = f"{named} are sides by name, which no case's shapes confirm, so that no scan is mirrored left to right"
+        change = "the fingerprint knew the shapes of both in some case"
+    elif figures.pairs and figures.most_tilt > recipe.rules.sides.most_tilt:
+        rule, axes = "keep", []
+        why = (f"{figures.tilted_case} is turned by {figures.most_tilt:.0f} degrees against the patient, so that no array axis is left to "
+               f"right and no mirror image keeps {pairs} apart")
+        change = f"no case were turned by more than {recipe.rules.sides.most_tilt:g} degrees"
+    elif figures.pairs:
+        rule, axes = "exchange", plan.mirror_axes
+        overlap = min(p.overlap for p in figures.pairs)
+        why = (f"{pairs} are each other's mirror image by name and shape (mirrored, they cover each other to {overlap:.0%} at least): "
+               "when a scan is mirrored left to right, the two labels are exchanged")
+        change = "one of a pair were missing, or a case turned far out of the patient's axes"
+    else:
+        rule, axes = "exchange", plan.mirror_axes
+        why = "No label has a side that names and shapes agree on, so that mirroring changes no label"
+        change = "labels of a left and a right structure were there"
+    return plan.model_copy(update={"mirror_sides": rule, "mirror_axes": axes}), [reason(key, rule, why, change, **facts)]
+
+
+def _side_facts(figures: Figures) -> dict[str, object]:
+    """What names and shapes say of sides."""
+    sided = {"pairs": figures.pairs, "rejected": figures.rejected}
+    facts: dict[str, object] = {key: [[p.left, p.right, p.overlap] for p in pairs] for key, pairs in sided.items() if pairs}
+    return facts | {"unpaired": list(figures.unpaired), "unseen": figures.unseen, "largest_tilt": figures.most_tilt}
+
+
+def _rotations(rule: RotationRule, plan: AugmentationPlan, first: ConfigurationPlan) -> tuple[AugmentationPlan, list[Reason]]:
+    """Angles that suit the patch (peer 4.5): thick slices and 2D patches turn in their plane only."""
+    if rule.rule == "as_written":
+        return plan, []
+    patch = first.inside().patch_size
+    stacked = 0 if first.transpose is None else first.transpose[0]
+    if first.network.dimension == 2:
+        oblong = max(patch) / min(patch) > rule.oblong
+        angles = [0.0, 0.0, 0.0]
+        angles[stacked] = rule.oblong_degrees if oblong else rule.in_plane_degrees
+        why = "2D patches turn in their plane" + (", little since their sides are unequal" if oblong else "")
+    elif max(patch) / patch[0] > rule.thick:
+        angles = [0.0, 0.0, 0.0]
+        angles[stacked] = rule.in_plane_degrees
+        why = "The patch is a thin stack of slices: turning it out of their plane would mix voxels that are far apart"
+    else:
+        angles = [rule.degrees] * 3
+        why = "The patch is about as long in every direction, so that it turns about every axis"
+    ranges = {axis: (-angle, angle) for axis, angle in zip("zyx", angles, strict=True) if angle}
+    turned = [t.model_copy(update={"ranges": ranges}) if t.do == "rotate" else t for t in plan.transforms]
+    if not any(isinstance(t, TransformPlan) and t.do == "rotate" for t in turned):
+        return plan, []
+    return plan.model_copy(update={"transforms": turned}), [
+        reason("training.augmentation.transforms", ranges, why, "the patch had another shape", patch_size=first.patch_size)]
+
+
+def plan_prediction(recipe: Recipe, training: TrainingPlan, wanted: Request) -> PredictionPlan:
+    """The recipe's prediction; mirrored test-time predictions along the axes that training mirrored, if the recipe says so."""
+    prediction = recipe.values.prediction
+    if recipe.rules.mirrors_at_test_time == "as_written" or "prediction.test_time_mirrors" in wanted.settings:
+        return prediction
+    axes = list(training.augmentation.mirror_axes)
+    if training.augmentation.mirror_sides == "keep":
+        axes = [a for a in axes if a != LEFT_RIGHT]
+    return prediction.model_copy(update={"test_time_mirrors": axes})
+
+
+def plan_evaluation(figures: Figures, recipe: Recipe) -> EvaluationPlan:
+    """The recipe's scores, with a surface tolerance for each label."""
+    evaluation = recipe.values.evaluation
+    tolerance = dict.fromkeys(figures.labels.names, recipe.rules.tolerance_mm) | evaluation.tolerance_mm
+    return evaluation.model_copy(update={"tolerance_mm": tolerance})
+
+
+def label_groups(figures: Figures, recipe: Recipe) -> dict[str, list[str]]:
+    """Labels scored together too: those that dataset.json names, and left with right."""
+    groups = {name: list(labels) for name, labels in figures.label_groups.items()}
+    rule = recipe.rules.label_groups
+    pairs = [*((pair.left, pair.right) for pair in figures.pairs), *figures.unseen] if rule.pairs else []
+    for left, right in pairs:
+        alone = rule.single_pair_name if len(pairs) == 1 else None
+        name = alone or both_sides(left)
+        if name not in groups and name not in figures.labels.names:
+            groups[name] = [left, right]
+    return groups
+
+
+def both_sides(name: str) -> str:
+    """What a sided label and its partner are called together: `lung_left` -> `lungs`."""
+    from autoseg.fingerprint.sides import LEFT_WORDS, RIGHT_WORDS
+
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)
+    words = [w for w in re.split(r"[\s_\-./]+", apart) if w and w.lower() not in LEFT_WORDS | RIGHT_WORDS | _SHORT_SIDES]
+    base = "_".join(words)
+    return f"{base}s" if base and not base.endswith("s") else base or "both sides"
+
+
+def plan_folds(figures: Figures, recipe: Recipe, wanted: Request) -> tuple[FoldsPlan, list[Reason]]:
+    """The recipe's folds: given ones win, never more than there are patients, stratified where classes are missing."""
+    folds = recipe.values.folds
+    facts = {"cases": len(figures.cases), "patients_or_groups": figures.groups, "grouped_cases": figures.grouped_cases}
+    if figures.given_folds and "folds.source" not in wanted.settings:
+        plan = folds.model_copy(update={"source": "dataset", "count": figures.given_folds, "stratify": False})
+        why = "The dataset brings its own folds (splits_final.json), which are taken as they are"
+        return plan, [reason("folds.source", "dataset", why, "that file were not there, or --set folds.source named another", **facts)]
+    units = figures.groups if folds.groups else len(figures.cases)
+    count = max(2, min(folds.count, units))
+    why = (f"{len(figures.cases)} cases of {units} patients or groups are split into {count} folds; each fold's model is judged by the "
+           "cases it never saw")
+    if count < folds.count:
+        why += f", and more than {count} cannot be had"
+    reasons = [reason("folds.count", count, why, "there were fewer cases than folds, or the dataset brought its own", **facts)]
+    stratify = folds.stratify
+    absent = {name: n for name, n in figures.missing.items() if 0 < n < len(figures.cases)}
+    if recipe.rules.stratify_where_classes_are_missing and "folds.stratify" not in wanted.settings and absent:
+        stratify = True
+        listed = ", ".join(f"{name} ({n})" for name, n in absent.items())
+        why = f"Some cases lack a label: {listed}. Cases that show it are spread evenly over the folds"
+        reasons.append(reason("folds.stratify", True, why, "every case showed every label", cases_without=absent))
+    return folds.model_copy(update={"count": count, "stratify": stratify}), reasons

@@ -1,0 +1,139 @@
+"""One case as one configuration wants it: cropped, its intensities adapted, on the configuration's spacing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from autoseg.data.case import Case
+from autoseg.data.labels import LabelSet, smallest_unsigned
+from autoseg.errors import PlanError
+from autoseg.fingerprint.kinds import mend_hu
+from autoseg.fingerprint.measure import nonzero_box
+from autoseg.geometry import Box, Triple, box_slices, whole_box
+from autoseg.planning.schema import ConfigurationPlan, IntensityPlan, IntensityStep, ZScore
+from autoseg.preprocessing.intensity import apply_steps
+from autoseg.preprocessing.prepared import Origin, PreparedCase
+from autoseg.preprocessing.resampling import across_axis, new_shape, resample_image, resample_labels
+
+_OUTSIDE = -1  # the peer's label of voxels outside the non-zero mask: a class of its own while labels are resampled
+
+
+def prepare_case(
+    case: Case,
+    configuration: ConfigurationPlan,
+    intensity: Mapping[str, Mapping[str, IntensityPlan]],
+    channels: Sequence[str],
+    kinds: Sequence[str],
+    labels: LabelSet | None,
+    *,
+    threads: int | None = None,
+) -> PreparedCase:
+    """Crop, intensity steps, transpose, resampling, intensity steps (peer section 3, paper.md items 4 to 7).
+
+    Args:
+        case: as read, in the dataset's orientation; it is not changed.
+        configuration: as the plan has it, its triples in the order of the volume as read.
+        intensity: channel name -> kind -> steps.
+        channels: the channels' names, in the order of the case.
+        kinds: the kind of each channel.
+        labels: None leaves the label map out.
+        threads: for resampling; None takes one a core.
+
+    Raises:
+        PlanError: the plan has no steps for a channel's kind.
+    """
+    configuration, orders = configuration.inside(), configuration.transpose or (0, 1, 2)
+    box = nonzero_box(case.image.voxels) if configuration.crop == "nonzero" else whole_box(case.image.grid.shape)
+    grid = case.image.grid
+    spacing = tuple(grid.spacing[a] for a in orders)
+    target = target_spacing(configuration, spacing)
+    shape = new_shape([box[a][1] - box[a][0] for a in orders], spacing, target, configuration.resampling.size)
+    plans = [_steps(intensity, *each, case.name) for each in zip(channels, kinds, strict=True)]
+    masked = _masked_steps(plans, configuration.normalise_in_mask)
+    wants_label = labels is not None and case.labels is not None
+    mask = _inside_mask(case.image.voxels, box, orders) if _needs_mask(masked) or (wants_label and configuration.crop == "nonzero") else None
+    across = across_axis(configuration.resampling.image.across, spacing, target, configuration.transpose)
+    image = np.empty((len(case.image.voxels), *shape), np.float32)
+    mask_after = mask if mask is None or mask.shape == shape else resample_labels(mask.view(np.uint8), shape, order=0).view(bool)
+    for channel, kind, (before, after), out in zip(case.image.voxels, kinds, masked, image, strict=True):
+        whole = mend_hu(channel) if kind == "hu" else channel
+        values = apply_steps(before, whole[box_slices(box)].transpose(orders), mask=mask)
+        rule = configuration.resampling.image
+        values = resample_image(values[None], shape, order=rule.order, across=across, order_across=rule.order_across, threads=threads)[0]
+        out[...] = apply_steps(after, values, mask=mask_after) if after else values
+    indices = _labels(case, configuration, labels, box, mask, spacing, target, shape, threads) if wants_label else None
+    origin = Origin(case.stored, case.orientation, grid, box, configuration.transpose, case.content_key)
+    return PreparedCase(case.name, image, indices, target, origin)
+
+
+def target_spacing(configuration: ConfigurationPlan, spacing: Sequence[float]) -> tuple[float, float, float]:
+    """mm that a case of `spacing` is brought to, in the order inside: a 2D configuration leaves the slices' distance alone.
+
+    Args:
+        configuration: in the order inside.
+        spacing: of the case, in the order inside.
+    """
+    wanted = configuration.spacing if configuration.network.dimension == 3 else [spacing[0], *configuration.spacing]
+    return tuple(float(mm) for mm in wanted)
+
+
+def _labels(
+    case: Case, configuration: ConfigurationPlan, labels: LabelSet, box: Box, mask: np.ndarray | None,
+    spacing: Sequence[float], target: Sequence[float], shape: Triple, threads: int | None,
+) -> np.ndarray:
+    """Class indices on the prepared grid, in the smallest unsigned type; the ignore label is a class like others here."""
+    rule = configuration.resampling.labels
+    across = across_axis(rule.across, spacing, target, configuration.transpose)
+    indices = labels.encode(case.labels.voxels[box_slices(box)].transpose(configuration.transpose or (0, 1, 2)))
+    kept = smallest_unsigned(len(labels.file_values))
+    if mask is not None and configuration.crop == "nonzero":
+        indices = indices.astype(np.int16)
+        indices[(indices == 0) & ~mask] = _OUTSIDE
+    resampled = resample_labels(indices, shape, order=rule.order, rule=rule.rule, across=across, order_across=rule.order_across, threads=threads)
+    return np.maximum(resampled, 0).astype(kept, copy=False)
+
+
+def _steps(intensity: Mapping[str, Mapping[str, IntensityPlan]], channel: str, kind: str, case: str) -> IntensityPlan:
+    if kind not in intensity[channel]:
+        known = ", ".join(intensity[channel])
+        raise PlanError(
+            f"the plan has no intensity steps for kind {kind!r} of channel {channel!r} (it has {known})", case=case,
+            remedy="Set the kind with `intensity_kind` in dataset.json, or plan again with --replan",
+        )
+    return intensity[channel][kind]
+
+
+def _masked_steps(
+    plans: Sequence[IntensityPlan], in_mask: Sequence[bool]
+) -> list[tuple[list[IntensityStep], list[IntensityStep]]]:
+    """(before, after) of each channel; `normalise_in_mask` turns the channel's z-scores to the mask."""
+
+    def turned(steps: Sequence[IntensityStep], mask: bool) -> list[IntensityStep]:
+        return [step.model_copy(update={"mask": "nonzero"}) if mask and isinstance(step, ZScore) else step for step in steps]
+
+    return [(turned(p.before_resampling, m), turned(p.after_resampling, m)) for p, m in zip(plans, in_mask, strict=True)]
+
+
+def _needs_mask(steps: Sequence[tuple[list[IntensityStep], list[IntensityStep]]]) -> bool:
+    return any(isinstance(step, ZScore) and step.mask == "nonzero" for pair in steps for part in pair for step in part)
+
+
+def _inside_mask(voxels: np.ndarray, box: Box, orders: Sequence[int]) -> np.ndarray | None:
+    """Where any channel is not 0, its holes filled (peer 1.2), in the crop; None where that is everywhere."""
+    inside = np.zeros([high - low for low, high in box], bool)
+    for channel in voxels:
+        inside |= channel[box_slices(box)] != 0
+    if inside.all():
+        return None
+    import cc3d
+
+    outside = cc3d.connected_components((~inside).view(np.uint8), connectivity=6, binary_image=True)
+    faces = [face for axis in range(3) for face in (outside.take(0, axis), outside.take(-1, axis))]
+    open_ones = np.unique(np.concatenate([face.ravel() for face in faces]))
+    reaches = np.zeros(int(outside.max()) + 1, bool)
+    reaches[open_ones] = True
+    reaches[0] = False
+    inside = ~reaches[outside]
+    return None if inside.all() else np.ascontiguousarray(inside.transpose(orders))

@@ -1,0 +1,116 @@
+"""Images brought to another size by one banded matrix product per axis, slab by slab."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from autoseg.preprocessing.axes import Band
+from autoseg.preprocessing.threads import map_slabs, slabs
+
+_SLAB = 1 << 19  # voxels of a slab: it and its products stay in the processor's cache
+_COLUMNS = 8192  # of one product along the first axis
+
+
+def resize_volume(volume: np.ndarray, bands: Sequence[Band | None], dtype: np.dtype, *, threads: int | None) -> np.ndarray:
+    """A volume (z, y, x) along all axes, clipped to its own range."""
+    across, *within = bands
+    planes_first = _plane_cost(within, volume.shape[1:]) * volume.shape[0] + _cost(across, _sizes(within, volume.shape[1:]))
+    across_first = _cost(across, volume.shape[1:]) + _plane_cost(within, volume.shape[1:]) * (across.new if across else volume.shape[0])
+    if across is not None and across_first < planes_first:
+        volume = np.ascontiguousarray(volume, dtype=dtype)
+        low, high = _extremes(volume, threads)
+        result = resize_planes(resize_first_axis(volume, across, threads=threads), within, dtype, threads=threads)[0]
+    else:
+        result, lows, highs = resize_planes(volume, within, dtype, threads=threads)
+        low, high = lows.min(), highs.max()
+        if across is not None:
+            result = resize_first_axis(result, across, threads=threads)
+    map_slabs(lambda rows: np.clip(result[slice(*rows)], low, high, out=result[slice(*rows)]), slabs(len(result), result[0].size, _SLAB), threads=threads)
+    return result
+
+
+def resize_planes(
+    volume: np.ndarray, bands: Sequence[Band | None], dtype: np.dtype, *, threads: int | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each plane of (n, y, x) by itself; with the smallest and largest value of each plane before, (n,) each."""
+    count, *shape = volume.shape
+    result = np.empty((count, *_sizes(bands, shape)), dtype)
+    low, high = np.empty(count, dtype), np.empty(count, dtype)
+
+    def resize(rows: tuple[int, int]) -> None:
+        part = slice(*rows)
+        slab = np.ascontiguousarray(volume[part], dtype=dtype)
+        slab.min(axis=(1, 2), out=low[part])
+        slab.max(axis=(1, 2), out=high[part])
+        _resize_slab(slab, bands, result[part])
+
+    map_slabs(resize, slabs(count, int(np.prod(shape)), _SLAB), threads=threads, blas=True)
+    return result, low, high
+
+
+def resize_first_axis(volume: np.ndarray, along: Band, *, threads: int | None) -> np.ndarray:
+    """A contiguous volume (z, y, x) along its first axis; not clipped."""
+    result = np.empty((along.new, *volume.shape[1:]), volume.dtype)
+    source, target = volume.reshape(along.old, -1), result.reshape(along.new, -1)
+
+    def resize(columns: tuple[int, int]) -> None:
+        part = slice(*columns)
+        for block in along.blocks:
+            np.matmul(block.weights, source[block.low : block.high, part], out=target[block.start : block.stop, part])
+
+    map_slabs(resize, slabs(source.shape[1], 1, _COLUMNS), threads=threads, blas=True)
+    return result
+
+
+def _resize_slab(slab: np.ndarray, bands: Sequence[Band | None], result: np.ndarray) -> None:
+    down, right = bands
+    count, height, width = slab.shape
+    if down is None and right is None:
+        result[...] = slab
+    elif down is None:
+        _along_x(slab, right, result)
+    elif right is None:
+        _along_y(slab, down, result)
+    elif _right_first(down, right):
+        _along_y(_along_x(slab, right, np.empty((count, height, right.new), slab.dtype)), down, result)
+    else:
+        _along_x(_along_y(slab, down, np.empty((count, down.new, width), slab.dtype)), right, result)
+
+
+def _along_x(slab: np.ndarray, right: Band, result: np.ndarray) -> np.ndarray:
+    lines, target = slab.reshape(-1, right.old), result.reshape(-1, right.new)
+    for block in right.blocks:
+        np.matmul(lines[:, block.low : block.high], block.weights.T, out=target[:, block.start : block.stop])
+    return result
+
+
+def _along_y(slab: np.ndarray, down: Band, result: np.ndarray) -> np.ndarray:
+    for block in down.blocks:
+        np.matmul(block.weights, slab[:, block.low : block.high], out=result[:, block.start : block.stop])
+    return result
+
+
+def _right_first(down: Band, right: Band) -> bool:
+    return down.old * right.products + right.new * down.products <= right.old * down.products + down.new * right.products
+
+
+def _sizes(bands: Sequence[Band | None], shape: Sequence[int]) -> list[int]:
+    return [length if each is None else each.new for each, length in zip(bands, shape, strict=True)]
+
+
+def _cost(along: Band | None, others: Sequence[int]) -> int:
+    return 0 if along is None else along.products * int(np.prod(others))
+
+
+def _plane_cost(bands: Sequence[Band | None], shape: Sequence[int]) -> int:
+    """Multiplications for one plane, by the cheaper order of its two axes."""
+    down, right = bands
+    height, width = _sizes(bands, shape)
+    return min(_cost(right, [shape[0]]) + _cost(down, [width]), _cost(down, [shape[1]]) + _cost(right, [height]))
+
+
+def _extremes(volume: np.ndarray, threads: int | None) -> tuple[np.floating, np.floating]:
+    parts = map_slabs(lambda rows: (volume[slice(*rows)].min(), volume[slice(*rows)].max()), slabs(len(volume), volume[0].size, _SLAB), threads=threads)
+    return min(low for low, _ in parts), max(high for _, high in parts)

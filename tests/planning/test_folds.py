@@ -1,0 +1,135 @@
+"""Folds: seeded, grouped, stratified, given, and lasting."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from sklearn.model_selection import KFold
+
+from autoseg.errors import PlanError
+from autoseg.planning.folds import class_presence, extend_folds, full_fold, make_folds, read_folds, write_folds
+from autoseg.planning.schema import FoldsPlan
+
+NAMES = [f"c{i:02d}" for i in range(23)]
+
+
+def folds_plan(**changed) -> FoldsPlan:
+    return FoldsPlan(**{"count": 5, "seed": 12345, "stratify": False, "groups": True, "source": "kfold", **changed})
+
+
+def held_out_once(folds, names):
+    assert sorted(case for fold in folds for case in fold.held_out) == sorted(names)
+    for fold in folds:
+        assert sorted(fold.train + fold.held_out) == sorted(names)
+
+
+def test_without_groups_they_are_scikit_learns():
+    folds = make_folds(reversed(NAMES), folds_plan())
+    expected = [tuple(NAMES[i] for i in held) for _, held in KFold(5, shuffle=True, random_state=12345).split(NAMES)]
+    assert [fold.held_out for fold in folds] == expected
+    held_out_once(folds, NAMES)
+
+
+def test_the_peers_examples():
+    """nnunet_algorithms.md 4.3."""
+    ten = make_folds([f"c{i}" for i in range(10)], folds_plan())
+    assert [f.held_out for f in ten] == [("c0", "c7"), ("c3", "c9"), ("c4", "c6"), ("c1", "c8"), ("c2", "c5")]
+    seven = make_folds([f"c{i}" for i in range(7)], folds_plan())
+    assert [f.held_out for f in seven] == [("c3", "c6"), ("c0", "c4"), ("c1",), ("c5",), ("c2",)]
+
+
+def test_groups_are_never_torn():
+    groups = {name: f"patient {i // 3}" for i, name in enumerate(NAMES[:15])}
+    folds = make_folds(NAMES, folds_plan(), groups)
+    held_out_once(folds, NAMES)
+    for fold in folds:
+        assert not {groups[c] for c in fold.train if c in groups} & {groups[c] for c in fold.held_out if c in groups}
+    assert make_folds(NAMES, folds_plan(groups=False), groups) == make_folds(NAMES, folds_plan())
+
+
+def test_blocks_keep_neighbours_together():
+    folds = make_folds(NAMES, folds_plan(source="blocks"))
+    assert folds[0].held_out == tuple(NAMES[:5])
+    held_out_once(folds, NAMES)
+
+
+def test_rare_classes_are_spread():
+    presence = {name: {"lung", *(["rare"] if i < 5 else []), *(["half"] if i % 2 else [])} for i, name in enumerate(NAMES)}
+    folds = make_folds(NAMES, folds_plan(stratify=True), presence=presence)
+    held_out_once(folds, NAMES)
+    assert [sum("rare" in presence[c] for c in fold.held_out) for fold in folds] == [1] * 5
+    assert {sum("half" in presence[c] for c in fold.held_out) for fold in folds} <= {2, 3}
+    assert {len(fold.held_out) for fold in folds} <= {4, 5}
+    assert folds == make_folds(NAMES, folds_plan(stratify=True), presence=presence)
+
+
+def test_presence_comes_from_the_fingerprint(measured):
+    dataset, fingerprint = measured(shown={"case_03": {0: 5, 1: 7, 3: 0}})
+    presence = class_presence(fingerprint, dataset.labels)
+    assert presence["case_03"] == {"lung_left"}
+    assert presence["case_00"] == {"lung_left", "lung_right", "infection"}
+
+
+def test_given_folds_are_taken(tmp_path):
+    splits = [{"train": ["a", "b"], "val": ["c"]}, {"train": ["b", "c"], "val": ["a", "gone"]}]
+    (tmp_path / "splits_final.json").write_text(json.dumps(splits))
+    plan = folds_plan(source=str(tmp_path / "splits_final.json"))
+    folds = make_folds("abc", plan, excluded={"gone"})
+    assert [(f.train, f.held_out) for f in folds] == [(("a", "b"), ("c",)), (("b", "c"), ("a",))]
+    pairs = [(s["train"], s["val"]) for s in splits]
+    assert make_folds("abc", folds_plan(source="dataset"), given=pairs, excluded={"gone"}) == folds
+
+
+@pytest.mark.parametrize(("given", "groups", "words"), [
+    ([(["a", "b"], ["b"])], {}, "trains on b"),
+    ([(["a"], ["d"])], {}, "names d"),
+    ([(["a", "b"], ["c"])], {"a": "p", "c": "p"}, "tears group p"),
+    ([(["a"], ["b"]), (["c"], ["b"])], {}, "held out by two folds"),
+    ([(["a"], [])], {}, "holds nothing out"),
+])
+def test_given_folds_that_contradict_are_refused(given, groups, words):
+    with pytest.raises(PlanError, match=words):
+        make_folds("abc", folds_plan(source="dataset"), groups, given)
+
+
+def test_a_missing_or_strange_file_is_named(tmp_path):
+    with pytest.raises(PlanError, match=r"nowhere\.json"):
+        make_folds("abc", folds_plan(source=str(tmp_path / "nowhere.json")))
+    (tmp_path / "strange.json").write_text('{"a": 1}')
+    with pytest.raises(PlanError, match=r"strange\.json"):
+        make_folds("abc", folds_plan(source=str(tmp_path / "strange.json")))
+
+
+def test_too_few_cases():
+    with pytest.raises(PlanError, match=r"folds\.count=3"):
+        make_folds("abc", folds_plan())
+    with pytest.raises(PlanError, match="--fold full"):
+        make_folds("a", folds_plan(count=2))
+    assert full_fold("ba").train == ("a", "b")
+
+
+def test_new_cases_join_without_moving_old_ones():
+    groups = {"c00": "p", "c90": "p"}
+    before = make_folds(NAMES, folds_plan(), groups)
+    after = extend_folds(before, [*NAMES, *(f"c{i}" for i in range(90, 98))], {**groups, "c91": "q", "c92": "q"})
+    for old, new in zip(before, after, strict=True):
+        assert set(old.held_out) <= set(new.held_out)
+    place = {case: fold.name for fold in after for case in fold.held_out}
+    assert place["c00"] == place["c90"] and place["c91"] == place["c92"]
+    held_out_once(after, place)
+    sizes = [len(fold.held_out) for fold in after]
+    assert max(sizes) - min(sizes) <= 2
+    fewer = extend_folds(before, NAMES[1:], groups)
+    held_out_once(fewer, NAMES[1:])
+
+
+def test_folds_file(tmp_path):
+    folds = make_folds(NAMES, folds_plan())
+    write_folds(tmp_path / "folds.json", folds)
+    assert read_folds(tmp_path / "folds.json") == folds
+    content = json.loads((tmp_path / "folds.json").read_text())
+    content["folds"][0]["train"].append(content["folds"][0]["held_out"][0])
+    (tmp_path / "folds.json").write_text(json.dumps(content))
+    with pytest.raises(PlanError, match="holds it out"):
+        read_folds(tmp_path / "folds.json")

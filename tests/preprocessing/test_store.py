@@ -1,0 +1,141 @@
+"""The store: what goes in comes out, box by box; nothing is half there; keys decide."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from autoseg.errors import ResourceError, UnreadableFileError
+from autoseg.geometry import Grid, Orientation
+from autoseg.preprocessing.prepared import Origin, PreparedCase
+from autoseg.preprocessing.store import ANNOTATED, has_case, open_case, remove_case, sample_locations, stored_cases, write_case
+
+SHAPE = (20, 70, 45)
+
+
+def made_case(name: str = "p.01", labels: bool = True) -> PreparedCase:
+    rng = np.random.default_rng(0)
+    grid = Grid((10, 35, 45), (2.0, 2.0, 1.0), (1.5, -2.0, 0.25), planar=False)
+    origin = Origin(grid, Orientation((1, 0, 2), (True, False, False)), grid, ((0, 10), (1, 35), (0, 45)), (0, 2, 1), "voxels")
+    image = rng.normal(2, 3, (2, *SHAPE)).astype(np.float32)
+    return PreparedCase(name, image, rng.integers(0, 4, SHAPE).astype(np.uint8) if labels else None, (1.0, 1.0, 1.0), origin)
+
+
+@pytest.mark.parametrize("by_slices", [False, True])
+def test_what_is_written_is_read(tmp_path, by_slices):
+    case = made_case()
+    write_case(tmp_path, case, "k", classes=3, by_slices=by_slices)
+    stored = open_case(tmp_path, "p.01")
+    assert (stored.name, stored.shape, stored.channels, stored.spacing) == ("p.01", SHAPE, 2, (1.0, 1.0, 1.0))
+    assert stored.origin == case.origin
+    np.testing.assert_array_equal(stored.image(), case.image)
+    np.testing.assert_array_equal(stored.labels(), case.labels)
+    assert stored.image().dtype == np.float32
+    box = ((3, 9), (0, 70), (40, 45))
+    np.testing.assert_array_equal(stored.image(box), case.image[:, 3:9, :, 40:])
+    np.testing.assert_array_equal(stored.labels(box), case.labels[3:9, :, 40:])
+    for channel, found in zip(case.image, stored.statistics, strict=True):
+        np.testing.assert_allclose(
+            (found.mean, found.std, found.minimum, found.maximum), (channel.mean(), channel.std(), channel.min(), channel.max()), rtol=1e-4)
+
+
+def test_an_opened_case_travels_to_another_process(tmp_path):
+    write_case(tmp_path, made_case(), "k")
+    stored = open_case(tmp_path, "p.01")
+    stored.image(((0, 1), (0, 1), (0, 1)))
+    again = pickle.loads(pickle.dumps(stored))
+    np.testing.assert_array_equal(again.labels(), stored.labels())
+
+
+def test_locations_are_voxels_of_their_class():
+    """As many as the peer keeps (section 3.6): 10 000, at least 1 %, all if there are fewer; the same in every run."""
+    labels = np.zeros((110, 120, 120), np.uint8)
+    labels[:90] = 1  # 1 296 000 voxels: 1 % is 12 960
+    labels[90:93] = 2  # 43 200
+    labels[95, 5, 7] = 4
+    labels[100:] = 5
+    found = sample_locations(labels, 5, 5)
+    assert {c: len(v) for c, v in found.items()} == {1: 12_960, 2: 10_000, 3: 0, 4: 1, 5: 17_280 - 7_280, ANNOTATED: 14_400}
+    for index, voxels in found.items():
+        assert voxels.shape[1:] == (3,)
+        assert voxels.dtype == np.int32
+        assert len(np.unique(voxels, axis=0)) == len(voxels)
+        values = labels[tuple(voxels.T)]
+        assert (values != 5).all() if index == ANNOTATED else (values == index).all()
+    assert found[4].tolist() == [[95, 5, 7]]
+    assert 40 < found[1][:, 0].mean() < 49  # spread over the class
+    again = sample_locations(labels, 5, 5)
+    assert all((found[c] == again[c]).all() for c in found)
+
+
+def test_locations_are_kept_with_the_case(tmp_path):
+    case = made_case()
+    write_case(tmp_path, case, "k", classes=4, ignore=None)
+    locations = open_case(tmp_path, "p.01").locations
+    assert sorted(locations) == [1, 2, 3, 4]
+    assert len(locations[4]) == 0
+    assert (case.labels[tuple(locations[2].T)] == 2).all()
+
+
+def test_keys_decide_and_names_are_listed(tmp_path):
+    assert stored_cases(tmp_path) == []
+    assert not has_case(tmp_path, "p.01", "k")
+    write_case(tmp_path, made_case(), "k")
+    write_case(tmp_path, made_case("b", labels=False), "k")
+    assert has_case(tmp_path, "p.01", "k")
+    assert not has_case(tmp_path, "p.01", "other")
+    assert stored_cases(tmp_path) == ["b", "p.01"]
+    assert open_case(tmp_path, "b").locations == {}
+    with pytest.raises(UnreadableFileError, match="case b"):
+        open_case(tmp_path, "b").labels()
+    remove_case(tmp_path, "p.01")
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("p")] == []
+
+
+def test_a_case_that_was_cut_off_is_not_there(tmp_path, monkeypatch):
+    """Whatever is killed, and wherever: a rewritten case has no key until all of it lies there, and no temporary file stays."""
+    write_case(tmp_path, made_case(), "old")
+    monkeypatch.setattr(np, "savez", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(ResourceError, match=r"p\.01\.locations\.npz"):
+        write_case(tmp_path, made_case(), "new")
+    assert not has_case(tmp_path, "p.01", "old")
+    assert not has_case(tmp_path, "p.01", "new")
+    assert stored_cases(tmp_path) == []
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_missing_or_damaged_case_is_named(tmp_path):
+    with pytest.raises(UnreadableFileError, match=r"case gone, gone\.json.*plan-and-preprocess"):
+        open_case(tmp_path, "gone")
+    write_case(tmp_path, made_case(), "k")
+    image = tmp_path / "p.01.image.b2nd"
+    image.write_bytes(image.read_bytes()[:100])
+    with pytest.raises(UnreadableFileError, match=r"case p\.01"):
+        open_case(tmp_path, "p.01").image()
+    (tmp_path / "p.01.json").write_text("{")
+    assert not has_case(tmp_path, "p.01", "k")
+    with pytest.raises(UnreadableFileError, match=r"case p\.01"):
+        open_case(tmp_path, "p.01")
+
+
+def test_opening_a_case_stays_light(tmp_path):
+    """Every data worker opens cases: no torch, no SimpleITK."""
+    write_case(tmp_path, made_case(), "k")
+    code = (
+        "import sys; from pathlib import Path; from autoseg.preprocessing.store import open_case;"
+        f"case = open_case(Path({str(tmp_path)!r}), 'p.01'); case.image(); case.labels(); case.locations;"
+        "sys.exit(len({'torch', 'SimpleITK', 'skimage', 'sklearn', 'numba', 'matplotlib'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, cwd=tmp_path, env=_environment()).returncode == 0
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    import autoseg
+
+    return {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(autoseg.__file__))}

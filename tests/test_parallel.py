@@ -1,0 +1,63 @@
+"""A case that fails, or kills its worker, fails alone and by name."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from autoseg.errors import AutosegError, GridError, Problem, ResourceError, excluded_cases, problem_table
+from autoseg.parallel import map_cases, worker_count
+
+
+def _work(item: str) -> str:
+    if item == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if item == "bad":
+        raise GridError("its spacing is 0", case="bad", file="/secret/folder/bad.nii.gz", remedy="Correct the header")
+    return item.upper()
+
+
+def _defect(item: str) -> str:
+    raise ZeroDivisionError(item)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_named_error_crosses_processes_with_case_file_and_remedy(workers):
+    outcomes = {o.item: o for o in map_cases(_work, ["a", "bad", "c"], workers=workers)}
+    assert outcomes["a"].value == "A" and outcomes["c"].value == "C"
+    error = outcomes["bad"].error
+    assert type(error) is GridError and error.case == "bad" and Path(error.file).name == "bad.nii.gz"
+    assert str(error) == "case bad, bad.nii.gz: its spacing is 0. Correct the header"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
+def test_a_dying_worker_is_named_and_the_others_go_on():
+    items = ["a", "b", "dies", "c", "d"]
+    outcomes = {o.item: o for o in map_cases(_work, items, workers=2, name=lambda item: f"case_{item}")}
+    assert sorted(outcomes) == sorted(items)
+    assert {o.value for o in outcomes.values()} == {"A", "B", "C", "D", None}
+    error = outcomes["dies"].error
+    assert type(error) is ResourceError and error.case == "case_dies" and "killed" in str(error)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_defect_of_ours_is_raised(workers):
+    with pytest.raises(ZeroDivisionError):
+        list(map_cases(_defect, ["a", "b"], workers=workers))
+
+
+def test_worker_count_obeys_the_wish_the_items_and_the_memory():
+    assert worker_count(10, 0.1, wanted=3) == 3
+    assert worker_count(2, 0.1, wanted=8) == 2
+    assert worker_count(10, 1e9) == 1
+
+
+def test_the_problem_table_puts_errors_first_and_hides_folders():
+    error = AutosegError("broken", case="b", file="/patients/mueller/b.nii.gz", remedy="Mend it")
+    rows = [Problem("warning", "GridError", "near", "Look", "a"), Problem.of(error)]
+    first, second = problem_table(rows).splitlines()
+    assert first == "error    b, b.nii.gz: AutosegError: broken. Mend it" and second.startswith("warning  a")
+    assert excluded_cases(rows) == {"b"}

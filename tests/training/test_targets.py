@@ -1,0 +1,57 @@
+"""Loss targets and agreement counts, against hand-made values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from autoseg.data.labels import LabelSet
+from autoseg.training.targets import TargetForm, dice, overlap_counts
+
+CLASSES = LabelSet.declared({"background": 0, "left": 1, "right": 2, "ignore": 9})
+REGIONS = LabelSet.declared({"background": 0, "left": [1, 3], "right": [2, 3, 4], "spot": [3], "ignore": 9}, [1, 2, 3])
+
+
+def test_classes_stay_class_indices():
+    labels = np.array([[[0, 1], [2, 3]]], np.uint8)
+    target = TargetForm(CLASSES, ()).targets(labels, [True])
+    assert target.dtype == torch.int64
+    assert target.tolist() == labels.tolist()
+
+
+def test_regions_are_unions_and_the_ignored_stand_out():
+    labels = REGIONS.encode(np.array([[[0, 1, 2, 3, 4, 9]]]))
+    target = TargetForm(REGIONS, ((0, 1),)).targets(labels, [False])
+    assert target.shape == (1, 3, 1, 6)
+    ignore = REGIONS.ignore_index
+    assert target[0, :, 0].tolist() == [[0, 1, 0, 1, 0, ignore], [0, 0, 1, 1, 1, ignore], [0, 0, 0, 1, 0, ignore]]
+
+
+def test_exchanged_samples_swap_region_channels_only_for_themselves():
+    labels = REGIONS.encode(np.array([[[0, 1, 2, 4]], [[0, 1, 2, 4]]]))
+    plain, swapped = TargetForm(REGIONS, ((0, 1),)).targets(labels, [False, True])
+    assert torch.equal(swapped[0], plain[1]) and torch.equal(swapped[1], plain[0]) and torch.equal(swapped[2], plain[2])
+
+
+@pytest.mark.parametrize("ignore", [None, 3])
+def test_class_counts_agree_with_a_loop(ignore):
+    rng = np.random.default_rng(0)
+    logits = torch.from_numpy(rng.normal(size=(2, 3, 4, 5)).astype(np.float32))
+    target = torch.from_numpy(rng.integers(0, 3 if ignore is None else 4, (2, 4, 5)))
+    predicted, known = logits.argmax(1), target != -1 if ignore is None else target != ignore
+    expected = [
+        [((predicted == c) & (target == c) & known).sum(), ((predicted == c) & (target != c) & known).sum(), ((predicted != c) & (target == c) & known).sum()]
+        for c in (1, 2)
+    ]
+    assert overlap_counts(logits, target, ignore).tolist() == [[int(v) for v in row] for row in expected]
+
+
+def test_region_counts_leave_out_the_ignored():
+    logits = torch.tensor([[[1.0, 1.0, -1.0, -1.0, 1.0]]])
+    target = torch.tensor([[[1.0, 0.0, 1.0, 0.0, 7.0]]])
+    assert overlap_counts(logits, target, 7).tolist() == [[1, 1, 1]]
+
+
+def test_dice_is_undefined_where_nothing_is():
+    assert dice([[2, 1, 1], [0, 0, 0]]) == [2 * 2 / 6, None]
