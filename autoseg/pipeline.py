@@ -18,18 +18,18 @@ from autoseg.data.case import LabelMap
 from autoseg.data.description import describe
 from autoseg.data.layouts import open_dataset
 from autoseg.data.writing import on_stored_grid, write_labels
-from autoseg.errors import AutosegError, DatasetError, PlanError, Problem, excluded_cases, problem_table
+from autoseg.errors import AutosegError, DatasetError, PlanError, Problem, ResourceError, excluded_cases, problem_table
 from autoseg.evaluation.crossval import CrossValidation, cross_validate, crossval_as_json, write_crossval
 from autoseg.evaluation.folders import Evaluation, Pair, evaluate_folders, fold_scores, write_evaluation
 from autoseg.evaluation.scores import read_scores, write_scores
 from autoseg.evaluation.tables import crossval_text
 from autoseg.files import Work, locked, write_json
 from autoseg.fingerprint.measure import Measurement, measure
-from autoseg.network.device import machine, resolve_device
 from autoseg.inference.model import CaseResult, Model, load_model
 from autoseg.inference.predictor import make_predictor
 from autoseg.metrics import METRICS
 from autoseg.network import build
+from autoseg.network.device import machine, resolve_device
 from autoseg.network.factory import require_trust
 from autoseg.planning import folds as splitting
 from autoseg.planning.explain import explain
@@ -210,45 +210,30 @@ def train(
     Raises:
         DatasetError, PlanError, ResourceError: training cannot begin.
     """
-    began = time.monotonic()
+    end = None if budget_seconds is None else time.monotonic() + budget_seconds
     folder = Work(work).planned()
     plan = read_plan(folder.plan)
     require_trust(plan, trust_code=trust_code)
-    there = resolve_device(device)
     names = _known_configurations(plan, configurations)
-    runs = [(name, fold) for name in names for fold in splitting.choose_folds(splitting.read_folds(folder.folds), folds)]
-    waiting = [(name, fold) for name, fold in runs if not _is_done(folder, name, fold)]
-    for name, fold in runs:
-        if (name, fold) not in waiting:
-            log.info("%s fold %s is done and skipped.", name, fold.name)
-    if budget_seconds and waiting:
-        log.info("Time: %s for %d fold(s), %s each.", clock(budget_seconds), len(waiting), clock(budget_seconds / len(waiting)))
+    settings = FoldSettings(epochs, seed, resolve_device(device), 1 if workers is None else workers, quiet)
+    every = splitting.read_folds(folder.folds)
+    runs = [(name, fold) for name in names for fold in splitting.choose_folds(every, folds)]
 
-    problems = []
-    for position, (name, fold) in enumerate(waiting):
-        now = time.monotonic()
-        share = None if budget_seconds is None else (began + budget_seconds - now) / (len(waiting) - position)
-        settings = FoldSettings(share, epochs, seed, there, 1 if workers is None else workers, quiet)
-        try:
-            run_fold(folder, plan, name, fold, settings)
-        except AutosegError as error:
-            log.error("%s fold %s failed: %s", name, fold.name, error, exc_info=error if log.isEnabledFor(logging.DEBUG) else None)
-            problems.append(Problem.of(error.in_case(f"{name} fold {fold.name}")))
+    problems = _run_folds(folder, plan, runs, settings, end)
     crossvals = {name: join_folds(folder, plan, name) for name in names if scored_folds(folder, name)}
     done = tuple((name, fold.name) for name, fold in runs if _is_done(folder, name, fold))
-    whole = all(folder.fold(name, fold.name).state == "scored" for name in names for fold in splitting.read_folds(folder.folds))
+    whole = all(folder.fold(name, fold.name).state == "scored" for name in names for fold in every)
     return Trained(folder, plan, done, tuple(problems), crossvals, whole)
 
 
 @dataclass(frozen=True)
 class FoldSettings:
-    """What a command says about running one fold.
+    """What a command says about running its folds.
 
-    seconds: the fold's share of the budget, from its start to its last score; None: by epochs.
+    epochs, seed: instead of the plan's, if given.
     workers: processes that make samples.
     """
 
-    seconds: float | None
     epochs: int | None
     seed: int | None
     device: str
@@ -256,44 +241,75 @@ class FoldSettings:
     quiet: bool
 
 
-def run_fold(work: Work, plan: Plan, configuration: str, fold: Fold, settings: FoldSettings) -> None:
+def _run_folds(work: Work, plan: Plan, runs: Sequence[tuple[str, Fold]], settings: FoldSettings, end: float | None) -> list[Problem]:
+    """Run the folds that are not done, each until its share of the time that is left to `end`; what failed, as problems."""
+    waiting = [(name, fold) for name, fold in runs if not _is_done(work, name, fold)]
+    for name, fold in runs:
+        if (name, fold) not in waiting:
+            log.info("%s fold %s is done and skipped.", name, fold.name)
+    problems = []
+    for position, (name, fold) in enumerate(waiting):
+        now = time.monotonic()
+        share = None if end is None else (end - now) / (len(waiting) - position)
+        if share is not None:
+            log.info("%s fold %s has %s of the budget.", name, fold.name, clock(share))
+        try:
+            run_fold(work, plan, name, fold, settings, until=None if share is None else now + share)
+        except AutosegError as error:
+            problems.append(Problem.of(error.in_case(f"{name} fold {fold.name}")))
+            log.error("%s", problem_table(problems[-1:]))
+            log.debug("Its traceback:", exc_info=error, extra={"file_only": True})
+    return problems
+
+
+def run_fold(work: Work, plan: Plan, configuration: str, fold: Fold, settings: FoldSettings, *, until: float | None) -> None:
     """One fold: train it, predict its held-out cases at full size, score them.
+
+    Args:
+        until: time.monotonic() at which the last score must be there; None: by epochs.
 
     Raises:
         AutosegError: what kept it from its scores; run again, it goes on from there.
     """
     began = time.monotonic()
     folder = work.fold(configuration, fold.name)
-    resolved = resolved_plan(
-        plan, folder, epochs=settings.epochs, seconds=settings.seconds, seed=settings.seed, device=settings.device)
+    share = None if until is None else max(until - began, 1.0)
+    resolved = resolved_plan(plan, folder, epochs=settings.epochs, seconds=share, seed=settings.seed, device=settings.device)
     log.info("%s fold %s: %d cases to learn from, %d held out.", configuration, fold.name, len(fold.train), len(fold.held_out))
-    deadline = None
-    if settings.seconds is not None:
-        deadline = began + settings.seconds - held_out_seconds(work, resolved, configuration, fold, settings.device)
     train_fold(
         resolved, configuration, fold, work.store(configuration), folder,
-        device=settings.device, workers=settings.workers, deadline=deadline, quiet=settings.quiet, message=log.info,
+        device=settings.device, workers=settings.workers, quiet=settings.quiet, message=log.info,
+        deadline=None if until is None else training_deadline(work, resolved, configuration, fold, settings.device, until),
     )
-    if not fold.held_out:
-        return
-    pairs = predict_held_out(work, configuration, fold, settings)
-    scores, problems = fold_scores(fold.name, pairs, labels=plan.dataset.label_set(), groups=plan.dataset.groups_of_labels, metrics=plan.evaluation.metrics)
-    for problem in problems:
-        log.warning("%s", problem_table([problem]))
-    write_scores(folder.scores, scores)
+    if fold.held_out:
+        pairs = predict_held_out(work, configuration, fold, settings)
+        labels, groups = plan.dataset.label_set(), plan.dataset.groups_of_labels
+        scores, problems = fold_scores(fold.name, pairs, labels=labels, groups=groups, metrics=plan.evaluation.metrics)
+        for problem in problems:
+            log.warning("%s", problem_table([problem]))
+        write_scores(folder.scores, scores)
     log.info("%s fold %s is done in %s.", configuration, fold.name, clock(time.monotonic() - began))
 
 
-def held_out_seconds(work: Work, plan: Plan, configuration: str, fold: Fold, device: str) -> float:
-    """What predicting and scoring the held-out cases will take, to be kept free of the fold's time.
+def training_deadline(work: Work, plan: Plan, configuration: str, fold: Fold, device: str, until: float) -> float:
+    """When training must end so that the held-out cases are predicted and scored at `until`; a tile is timed.
 
-    A tile is timed; half as much again is allowed for upsampling and scoring, and a second a case for reading and writing.
+    Half as much again is allowed for upsampling and scoring, and half a second a case for files.
+
+    Raises:
+        ResourceError: that leaves less than a fifth of the time for training.
     """
     part, channels = plan.configurations[configuration].inside(), len(plan.dataset.channels)
     network = build(part.network, channels, plan.dataset.label_set().outputs)
-    predictor = make_predictor(plan, configuration, [network], device=device)
     shapes = [open_case(work.store(configuration), case).shape for case in fold.held_out]
-    return 1.5 * predictor.seconds(channels, shapes) + 1.0 * len(shapes) if shapes else 0.0
+    seconds = 1.5 * make_predictor(plan, configuration, [network], device=device).seconds(channels, shapes) + 0.5 * len(shapes)
+    there = until - time.monotonic()
+    if there - seconds < 0.2 * there or there <= 0:
+        raise ResourceError(
+            f"{clock(max(there, 0))} are left for it, and predicting its {len(shapes)} held-out cases alone takes about {clock(seconds)}",
+            remedy="Give a longer --budget, or fewer folds (--fold)",
+        )
+    return until - seconds
 
 
 def predict_held_out(work: Work, configuration: str, fold: Fold, settings: FoldSettings) -> list[Pair]:

@@ -153,18 +153,18 @@ def _winner(scores: Iterable[Array], limit: float | None) -> Array:
     for index, score in enumerate(scores):
         xp = library(score)
         if best is None:
-            winner = xp.zeros_like(score, dtype=xp.int32) if limit is None else xp.where(score > limit, 1, xp.zeros_like(score, dtype=xp.int32))
-        elif limit is None:
-            winner = xp.where(score > best, index, winner)
-            score = xp.maximum(score, best)
-        else:
+            best, winner = score, xp.zeros_like(score, dtype=xp.int32)
+        if limit is not None:
             winner = xp.where(score > limit, index + 1, winner)
-        best = score
+        elif index:
+            winner = xp.where(score > best, index, winner)
+            best = xp.maximum(best, score)
     return winner
 
 
 def _checked(
-    logits: Array, shape: Sequence[int], across: int | None, order_across: int, region_order: Sequence[int] | None, rows: tuple[int, int] | None
+    logits: Array, shape: Sequence[int], across: int | None, order_across: int,
+    region_order: Sequence[int] | None, rows: tuple[int, int] | None,
 ) -> tuple[tuple[int, ...], tuple[int, int]]:
     shape = tuple(int(n) for n in shape)
     problem = None

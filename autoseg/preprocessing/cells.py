@@ -42,6 +42,11 @@ def as_float32(array: Array) -> Array:
     return array.astype(np.float32) if isinstance(array, np.ndarray) else array.float()
 
 
+def own(array: Array) -> Array:
+    """A contiguous copy: what is handed out never shares memory with what was handed in."""
+    return np.array(array, order="C") if isinstance(array, np.ndarray) else array.clone().contiguous()
+
+
 def take(array: Array, index: np.ndarray, axis: int) -> Array:
     """Rows `index` along `axis`; a view where they are consecutive."""
     if len(index) and (np.diff(index) == 1).all():

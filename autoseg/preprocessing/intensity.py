@@ -22,7 +22,13 @@ def apply_steps(steps: Sequence[IntensityStep], channel_voxels: np.ndarray, *, m
 
     A volume without spread becomes 0 where a step divides by its own range or deviation.
     """
-    values = np.array(channel_voxels, dtype=np.float32)  # a copy, which the steps change in place
+    values = np.array(channel_voxels, dtype=np.float32)
+    apply_steps_in_place(steps, values, mask=mask)
+    return values
+
+
+def apply_steps_in_place(steps: Sequence[IntensityStep], values: np.ndarray, *, mask: np.ndarray | None) -> None:
+    """As `apply_steps`, on the float32 array itself."""
     for step in steps:
         match step:
             case Clip():
@@ -33,7 +39,6 @@ def apply_steps(steps: Sequence[IntensityStep], channel_voxels: np.ndarray, *, m
                 _zscore(values, step, mask if step.mask == "nonzero" else None)
             case Nothing():
                 pass
-    return values
 
 
 def _rescale(values: np.ndarray, step: Rescale) -> None:

@@ -13,7 +13,7 @@ from autoseg.fingerprint.kinds import mend_hu
 from autoseg.fingerprint.measure import nonzero_box
 from autoseg.geometry import Box, Triple, box_slices, whole_box
 from autoseg.planning.schema import ConfigurationPlan, IntensityPlan, IntensityStep, ZScore
-from autoseg.preprocessing.intensity import apply_steps
+from autoseg.preprocessing.intensity import apply_steps, apply_steps_in_place
 from autoseg.preprocessing.prepared import Origin, PreparedCase
 from autoseg.preprocessing.resampling import across_axis, new_shape, resample_image, resample_labels
 
@@ -53,16 +53,17 @@ def prepare_case(
     plans = [_steps(intensity, *each, case.name) for each in zip(channels, kinds, strict=True)]
     masked = _masked_steps(plans, configuration.normalise_in_mask)
     wants_label = labels is not None and case.labels is not None
-    mask = _inside_mask(case.image.voxels, box, orders) if _needs_mask(masked) or (wants_label and configuration.crop == "nonzero") else None
+    needs_mask = _needs_mask(masked) or (wants_label and configuration.crop == "nonzero")
+    mask = _inside_mask(case.image.voxels, box, orders) if needs_mask else None
     across = across_axis(configuration.resampling.image.across, spacing, target, configuration.transpose)
     image = np.empty((len(case.image.voxels), *shape), np.float32)
     mask_after = mask if mask is None or mask.shape == shape else resample_labels(mask.view(np.uint8), shape, order=0).view(bool)
     for channel, kind, (before, after), out in zip(case.image.voxels, kinds, masked, image, strict=True):
-        whole = mend_hu(channel) if kind == "hu" else channel
-        values = apply_steps(before, whole[box_slices(box)].transpose(orders), mask=mask)
+        values = apply_steps(before, (mend_hu(channel) if kind == "hu" else channel)[box_slices(box)].transpose(orders), mask=mask)
         rule = configuration.resampling.image
         values = resample_image(values[None], shape, order=rule.order, across=across, order_across=rule.order_across, threads=threads)[0]
-        out[...] = apply_steps(after, values, mask=mask_after) if after else values
+        apply_steps_in_place(after, values, mask=mask_after)
+        out[...] = values
     indices = _labels(case, configuration, labels, box, mask, spacing, target, shape, threads) if wants_label else None
     origin = Origin(case.stored, case.orientation, grid, box, configuration.transpose, case.content_key)
     return PreparedCase(case.name, image, indices, target, origin)
@@ -91,7 +92,8 @@ def _labels(
     if mask is not None and configuration.crop == "nonzero":
         indices = indices.astype(np.int16)
         indices[(indices == 0) & ~mask] = _OUTSIDE
-    resampled = resample_labels(indices, shape, order=rule.order, rule=rule.rule, across=across, order_across=rule.order_across, threads=threads)
+    resampled = resample_labels(
+        indices, shape, order=rule.order, rule=rule.rule, across=across, order_across=rule.order_across, threads=threads)
     return np.maximum(resampled, 0).astype(kept, copy=False)
 
 

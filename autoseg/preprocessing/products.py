@@ -27,7 +27,11 @@ def resize_volume(volume: np.ndarray, bands: Sequence[Band | None], dtype: np.dt
         low, high = lows.min(), highs.max()
         if across is not None:
             result = resize_first_axis(result, across, threads=threads)
-    map_slabs(lambda rows: np.clip(result[slice(*rows)], low, high, out=result[slice(*rows)]), slabs(len(result), result[0].size, _SLAB), threads=threads)
+
+    def clip(rows: tuple[int, int]) -> None:
+        np.clip(result[slice(*rows)], low, high, out=result[slice(*rows)])
+
+    map_slabs(clip, slabs(len(result), result[0].size, _SLAB), threads=threads)
     return result
 
 
@@ -112,5 +116,8 @@ def _plane_cost(bands: Sequence[Band | None], shape: Sequence[int]) -> int:
 
 
 def _extremes(volume: np.ndarray, threads: int | None) -> tuple[np.floating, np.floating]:
-    parts = map_slabs(lambda rows: (volume[slice(*rows)].min(), volume[slice(*rows)].max()), slabs(len(volume), volume[0].size, _SLAB), threads=threads)
+    def extremes(rows: tuple[int, int]) -> tuple[np.floating, np.floating]:
+        return volume[slice(*rows)].min(), volume[slice(*rows)].max()
+
+    parts = map_slabs(extremes, slabs(len(volume), volume[0].size, _SLAB), threads=threads)
     return min(low for low, _ in parts), max(high for _, high in parts)

@@ -29,7 +29,9 @@ _NEARLY_WHOLE = 1e-4  # of a voxel; spacings that went through float32 miss whol
 _THICK = 3.0  # ratio of spacings above which slices are resampled apart
 
 
-def new_shape(shape: Sequence[int], spacing: Sequence[float], target: Sequence[float], size_rule: Literal["round", "floor"]) -> tuple[int, ...]:
+def new_shape(
+    shape: Sequence[int], spacing: Sequence[float], target: Sequence[float], size_rule: Literal["round", "floor"]
+) -> tuple[int, ...]:
     """Voxels an axis at the `target` spacing, at least 1.
 
     Args:
@@ -39,7 +41,7 @@ def new_shape(shape: Sequence[int], spacing: Sequence[float], target: Sequence[f
             that a size less than 1e-4 voxels below a whole number is that number.
     """
     if size_rule == "round":
-        sizes = [int(round(old / new * n)) for n, old, new in zip(shape, spacing, target, strict=True)]
+        sizes = [round(old / new * n) for n, old, new in zip(shape, spacing, target, strict=True)]
     elif size_rule == "floor":
         sizes = [math.floor(n * old / new + _NEARLY_WHOLE) for n, old, new in zip(shape, spacing, target, strict=True)]
     else:
@@ -105,16 +107,23 @@ def resample_image(
     if image.shape[1:] == shape:
         return image.astype(kept)
     dtype = np.dtype(np.float64) if kept == np.float64 else np.dtype(np.float32)
+    if len(image) == 1:
+        return _resample_channel(image[0], shape, order, across, order_across, dtype, threads).astype(kept, copy=False)[None]
     result = np.empty((len(image), *shape), kept)
     for channel, target in zip(image, result, strict=True):
-        if across is not None:
-            target[...] = _resample_slices(channel, shape, order, across, order_across, dtype, threads)
-        elif order == 0:
-            target[...] = nearest(channel, shape)
-        else:
-            bands = [band(old, new, order, dtype) for old, new in zip(channel.shape, shape, strict=True)]
-            target[...] = resize_volume(channel, bands, dtype, threads=threads)
+        target[...] = _resample_channel(channel, shape, order, across, order_across, dtype, threads)
     return result
+
+
+def _resample_channel(
+    channel: np.ndarray, shape: tuple[int, ...], order: int, across: int | None, order_across: int, dtype: np.dtype, threads: int | None
+) -> np.ndarray:
+    if across is not None:
+        return np.ascontiguousarray(_resample_slices(channel, shape, order, across, order_across, dtype, threads))
+    if order == 0:
+        return nearest(channel, shape)
+    bands = [band(old, new, order, dtype) for old, new in zip(channel.shape, shape, strict=True)]
+    return resize_volume(channel, bands, dtype, threads=threads)
 
 
 def _resample_slices(
@@ -139,7 +148,9 @@ def _resample_slices(
     return np.moveaxis(slices, 0, across)
 
 
-def _resample_tensor(image: torch.Tensor, shape: tuple[int, ...], order: int, across: int | None, order_across: int, threads: int | None) -> torch.Tensor:
+def _resample_tensor(
+    image: torch.Tensor, shape: tuple[int, ...], order: int, across: int | None, order_across: int, threads: int | None
+) -> torch.Tensor:
     import torch
 
     kept = image.dtype if image.is_floating_point() else torch.float32
@@ -147,17 +158,20 @@ def _resample_tensor(image: torch.Tensor, shape: tuple[int, ...], order: int, ac
     image = image.detach()
     if image.device.type == "cpu":
         array = image.to(dtype).numpy()
-        return torch.from_numpy(resample_image(array, shape, order=order, across=across, order_across=order_across, threads=threads)).to(kept)
+        result = resample_image(array, shape, order=order, across=across, order_across=order_across, threads=threads)
+        return torch.from_numpy(result).to(kept)
     if tuple(image.shape[1:]) == shape:
         return image.to(kept, copy=True)
     with _full_precision():
         return torch.stack([_resample_on_device(channel.to(dtype), shape, order, across, order_across) for channel in image]).to(kept)
 
 
-def _resample_on_device(channel: torch.Tensor, shape: tuple[int, ...], order: int, across: int | None, order_across: int) -> torch.Tensor:
+def _resample_on_device(
+    channel: torch.Tensor, shape: tuple[int, ...], order: int, across: int | None, order_across: int
+) -> torch.Tensor:
     """One channel by dense products, which an accelerator does faster than many narrow ones."""
     within = [axis for axis in range(3) if axis != across]
-    low, high = channel.amin(within if across is not None else (0, 1, 2), True), channel.amax(within if across is not None else (0, 1, 2), True)
+    low, high = channel.amin(within, keepdim=True), channel.amax(within, keepdim=True)
     for axis in sorted(within, key=lambda a: shape[a] / channel.shape[a]):
         channel = _along(channel, axis, shape[axis], order)
     channel = channel.clamp(low, high)
@@ -223,13 +237,17 @@ def resample_labels(
     if not isinstance(labels, np.ndarray) and labels.device.type == "cpu":
         import torch
 
-        return torch.from_numpy(resample_labels(labels.numpy(), shape, order=order, rule=rule, across=across, order_across=order_across, threads=threads))
+        array = labels.numpy()
+        return torch.from_numpy(resample_labels(
+            array, shape, order=order, rule=rule, across=across, order_across=order_across, threads=threads))
     if tuple(labels.shape) == shape:
         return labels.copy() if isinstance(labels, np.ndarray) else labels.clone()
     return _resample_labels(labels, shape, order, rule, across, order_across, threads)
 
 
-def _resample_labels(labels: Array, shape: tuple[int, ...], order: int, rule: str, across: int | None, order_across: int, threads: int | None) -> Array:
+def _resample_labels(
+    labels: Array, shape: tuple[int, ...], order: int, rule: str, across: int | None, order_across: int, threads: int | None
+) -> Array:
     """For arrays of either library, on any device."""
     last = None
     if across is not None and order_across == 1 and labels.shape[across] != shape[across]:
@@ -242,10 +260,13 @@ def _resample_labels(labels: Array, shape: tuple[int, ...], order: int, rule: st
     return labels if last is None else weighed(labels, last, "majority" if rule == "argmax" else "half", threads=threads)
 
 
-def _checked(array, dimensions: int, shape: Sequence[int], orders: Sequence[int], known: Sequence[int], across: int | None) -> tuple[int, int, int]:
+def _checked(
+    array: Array, dimensions: int, shape: Sequence[int], orders: Sequence[int], known: Sequence[int], across: int | None
+) -> tuple[int, ...]:
     shape = tuple(int(n) for n in shape)
     if array.ndim != dimensions or len(shape) != 3 or min(*shape, *array.shape) < 1:
-        message = f"an array of shape {tuple(array.shape)} cannot be resampled to {shape}; it needs {dimensions} axes and sizes of at least 1"
+        have = f"an array of shape {tuple(array.shape)}"
+        message = f"{have} cannot be resampled to {shape}; it needs {dimensions} axes and sizes of at least 1"
         raise ValueError(message)
     if any(order not in known for order in orders):
         message = f"order and order_across are {tuple(orders)}; each must be one of {tuple(known)}"
@@ -253,7 +274,8 @@ def _checked(array, dimensions: int, shape: Sequence[int], orders: Sequence[int]
     if across not in (None, 0, 1, 2):
         message = f"across is {across!r}; it must be None, 0, 1 or 2"
         raise ValueError(message)
-    if dimensions == 3 and array.dtype.kind not in "iu" if isinstance(array, np.ndarray) else dimensions == 3 and array.is_floating_point():
+    whole = array.dtype.kind in "iu" if isinstance(array, np.ndarray) else not array.is_floating_point()
+    if dimensions == 3 and not whole:
         message = f"labels are {array.dtype}; they must be integers"
         raise ValueError(message)
     return shape

@@ -124,7 +124,9 @@ def open_case(folder: Path, name: str) -> StoredCase:
         raise UnreadableFileError(f"it is not in the store ({error})", case=name, file=path, remedy=_REMEDY) from error
 
 
-def write_case(folder: Path, prepared: PreparedCase, key: str, *, classes: int | None = None, ignore: int | None = None, by_slices: bool = False) -> None:
+def write_case(
+    folder: Path, prepared: PreparedCase, key: str, *, classes: int | None = None, ignore: int | None = None, by_slices: bool = False
+) -> None:
     """Store a case, whole or not at all.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from autoseg.preprocessing.axes import Cells, nearest_cells
-from autoseg.preprocessing.cells import agreement, corners, library, like, take, units
+from autoseg.preprocessing.cells import agreement, corners, library, like, own, take, units
 from autoseg.preprocessing.threads import map_slabs, slabs
 
 Array = Any  # np.ndarray or torch.Tensor
@@ -22,7 +22,7 @@ def nearest(labels: Array, shape: Sequence[int]) -> Array:
     """The label of the nearest old voxel; halves go up."""
     for axis in sorted(range(3), key=lambda a: shape[a] / labels.shape[a]):  # the axis that shrinks most goes first
         labels = take(labels, nearest_cells(labels.shape[axis], shape[axis]).low, axis)
-    return labels
+    return own(labels)
 
 
 def weighed(labels: Array, cells: Sequence[Cells], rule: Rule, *, threads: int | None) -> Array:
@@ -38,7 +38,7 @@ def weighed(labels: Array, cells: Sequence[Cells], rule: Rule, *, threads: int |
     if all(each.alone for each in cells):
         for axis, each in enumerate(cells):
             labels = take(labels, each.low, axis)
-        return labels
+        return own(labels)
     numpy = isinstance(labels, np.ndarray)
     codes, mixed = _with_spare_value(np.ascontiguousarray(labels) if numpy else labels.contiguous())
     shape = tuple(each.new for each in cells)
@@ -58,7 +58,9 @@ def _with_spare_value(labels: Array) -> tuple[Array, int]:
     """The labels in a type that holds one value more, and that value."""
     if isinstance(labels, np.ndarray):
         spare = np.iinfo(labels.dtype).max
-        return (labels, spare) if labels.max() < spare else (labels.astype(np.promote_types(labels.dtype, np.min_scalar_type(spare + 1))), spare + 1)
+        if labels.max() < spare:
+            return labels, spare
+        return labels.astype(np.promote_types(labels.dtype, np.min_scalar_type(spare + 1))), spare + 1
     import torch
 
     return labels.to(torch.int64), torch.iinfo(torch.int64).max

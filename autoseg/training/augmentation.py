@@ -245,7 +245,8 @@ def _low_resolution(image: np.ndarray, transform: TransformPlan) -> np.ndarray:
     from batchgenerators.augmentations.resample_augmentations import augment_linear_downsampling_scipy
 
     return augment_linear_downsampling_scipy(
-        image, transform.ranges["factor"], per_channel=True, p_per_channel=transform.channel_probability, order_downsample=0, order_upsample=1
+        image, transform.ranges["factor"], per_channel=True, p_per_channel=transform.channel_probability,
+        order_downsample=0, order_upsample=1,
     )
 
 

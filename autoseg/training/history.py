@@ -107,7 +107,8 @@ def draw_progress(rows: Sequence[dict[str, Any]], path: Path) -> None:
 
     figure = Figure(figsize=(8, 9))  # a fixed layout: finding one costs most of the time
     FigureCanvasAgg(figure)
-    losses, scores, rates = figure.subplots(3, 1, sharex=True, gridspec_kw={"left": 0.12, "right": 0.97, "top": 0.98, "bottom": 0.06, "hspace": 0.08})
+    losses, scores, rates = figure.subplots(3, 1, sharex=True)
+    figure.subplots_adjust(left=0.12, right=0.97, top=0.98, bottom=0.06, hspace=0.08)
     epochs = [row["epoch"] for row in rows]
     dot = "o-" if len(rows) < 3 else "-"
 

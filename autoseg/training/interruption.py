@@ -50,7 +50,7 @@ class Interruption:
         finally:
             self._may_stop = False
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _note(self, _number: int, _frame: FrameType | None) -> None:
         first, self.asked = not self.asked, True
         if self._may_stop:
             self._may_stop = False

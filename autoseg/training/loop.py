@@ -106,10 +106,10 @@ def train_fold(
         setting = make_setting(plan, configuration, fold, store, device)
         state = fresh_state(setting)
         _resume_or_begin(setting, state, folder, message)
-        tools = _Tools(
-            setting, state, Clock(plan.training, reached=state.progress, trained=state.seconds, deadline=deadline), folder, interruption,
-            history.StepLine(setting.title, quiet=quiet), history.ProgressPicture(folder.history, folder.progress, every=PICTURE_EVERY), message,
-        )
+        clock = Clock(plan.training, reached=state.progress, trained=state.seconds, deadline=deadline)
+        line = history.StepLine(setting.title, quiet=quiet)
+        picture = history.ProgressPicture(folder.history, folder.progress, every=PICTURE_EVERY)
+        tools = _Tools(setting, state, clock, folder, interruption, line, picture, message)
         try:
             if not (state.finished and folder.weights.is_file()):
                 _checkpoint(tools)
@@ -313,15 +313,17 @@ def _back_off(tools: _Tools, failure: NotFinite) -> None:
     at = state.step
     if times > BACK_OFFS:
         raise TrainingError(
-            f"{tools.setting.title}: the loss is not finite at step {at + 1}, also after {BACK_OFFS} returns to a checkpoint with half the "
-            f"learning rate; the last batch's cases: {cases}",
-            remedy="Look at these cases with doctor; if they are sound, plan with a lower training.optimiser.lr or with training.gradient_clip",
+            f"{tools.setting.title}: the loss is not finite at step {at + 1}, also after {BACK_OFFS} returns to a checkpoint with half "
+            f"the learning rate; the last batch's cases: {cases}",
+            remedy="Look at these cases with doctor; if they are sound, plan with a lower training.optimiser.lr or a gradient_clip",
         )
     state.load_state_dict(load_checkpoint(tools.folder, tools.message))
     state.rate_factor, state.back_offs = factor, times
     history.keep_rows(tools.folder.history, state.epochs)
     tools.message(
-        f"{tools.setting.title}: the loss is not finite at step {at + 1} (cases {cases}); back at step {state.step} with the rate x {factor:g}.")
+        f"{tools.setting.title}: the loss is not finite at step {at + 1} (cases {cases}); "
+        f"back at step {state.step} with the rate x {factor:g}."
+    )
 
 
 def _checkpoint(tools: _Tools) -> None:

@@ -15,6 +15,7 @@ from autoseg.preprocessing.store import ANNOTATED, StoredCase, open_case
 from autoseg.training import augmentation as augment
 from autoseg.training.sampling import CaseOrder, PatchPlace, Ticket, chance, draw_case, draw_place, draw_voxel, is_forced
 
+
 @dataclass(frozen=True)
 class SampleSource:
     """All that the samples of one stream depend on, beside their tickets.

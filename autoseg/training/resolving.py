@@ -13,7 +13,7 @@ def resolved_plan(plan: Plan, folder: FoldFolder, *, epochs: int | None, seconds
 
     Args:
         epochs, seed: instead of the plan's.
-        seconds: the fold's share of a budget.
+        seconds: the fold's share of a budget, held-out cases included; it takes the place of the epochs.
         device: the torch device that trains; precision and layout are resolved for it.
 
     Raises:
@@ -22,11 +22,16 @@ def resolved_plan(plan: Plan, folder: FoldFolder, *, epochs: int | None, seconds
     training = plan.training
     if folder.checkpoint.is_file() and folder.plan.is_file():
         begun = read_plan(folder.plan).training
-        keys = ("epochs", "budget_seconds", "seed", "precision", "memory_layout")
-        training = training.model_copy(update={key: getattr(begun, key) for key in keys})
+        resolved = {key: getattr(begun, key) for key in ("epochs", "budget_seconds", "seed", "precision", "memory_layout")}
     else:
-        training = training.model_copy(update={
-            "precision": resolve_precision(training.precision, device), "memory_layout": resolve_memory_layout(training.memory_layout, device),
-        })
-    given = {"epochs": epochs, "budget_seconds": seconds, "seed": seed}
-    return plan.model_copy(update={"training": training.model_copy(update={key: value for key, value in given.items() if value is not None})})
+        resolved = {
+            "precision": resolve_precision(training.precision, device),
+            "memory_layout": resolve_memory_layout(training.memory_layout, device),
+        }
+    if epochs is not None:
+        resolved |= {"epochs": epochs, "budget_seconds": None}
+    if seconds is not None:
+        resolved |= {"budget_seconds": round(seconds, 1)}
+    if seed is not None:
+        resolved |= {"seed": seed}
+    return plan.model_copy(update={"training": training.model_copy(update=resolved)})

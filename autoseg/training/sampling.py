@@ -148,7 +148,9 @@ def draw_place(
     return PatchPlace(tuple(start), tuple(centre), tuple(int(s) for s in size))
 
 
-def tickets(epoch: int, done: int, steps_per_epoch: int, last_epoch: int | None, batch_size: int, held_out_batches: int) -> Iterator[Ticket]:
+def tickets(
+    epoch: int, done: int, steps_per_epoch: int, last_epoch: int | None, batch_size: int, held_out_batches: int
+) -> Iterator[Ticket]:
     """The samples of a run in the order in which it uses them: each epoch's training batches, then its held-out batches.
 
     Args:

@@ -114,9 +114,13 @@ def _check(plan: Plan) -> None:
     augment.check(training.augmentation)
     if training.predict_with == "average" and training.weight_average is None:
         raise PlanError(
-            "training.predict_with is average, but training.weight_average is null", remedy="Set weight_average, say to 0.999, or predict with last")
+            "training.predict_with is average, but training.weight_average is null",
+            remedy="Set weight_average, say to 0.999, or predict with last",
+        )
     if training.start.weights is not None or training.start.freeze_epochs:
-        raise PlanError("training.start names weights or frozen epochs, which this version cannot obey", remedy="Set weights null and freeze_epochs 0")
+        raise PlanError(
+            "training.start names weights or frozen epochs, which this version cannot obey", remedy="Set weights null and freeze_epochs 0"
+        )
 
 
 def _side_pairs(plan: Plan, labels: LabelSet) -> tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]:

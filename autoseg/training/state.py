@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,7 +101,7 @@ def save_checkpoint(folder: FoldFolder, state: TrainingState) -> None:
     with appears_whole(folder.checkpoint) as beside:
         torch.save(state.state_dict(), beside)
         if folder.checkpoint.is_file():
-            os.replace(folder.checkpoint, previous_checkpoint(folder))
+            folder.checkpoint.replace(previous_checkpoint(folder))
 
 
 def load_checkpoint(folder: FoldFolder, message: Callable[[str], None]) -> dict[str, Any] | None:
@@ -120,7 +119,7 @@ def load_checkpoint(folder: FoldFolder, message: Callable[[str], None]) -> dict[
             problem = f"its format is {content['format']!r}, this autoseg reads {FORMAT!r}"
         except Exception as error:  # what torch raises for a damaged file has no common name
             problem = f"it is damaged ({type(error).__name__})"
-            os.replace(path, path.with_name("checkpoint_damaged.pt"))  # it must not become the previous one
+            path.replace(path.with_name("checkpoint_damaged.pt"))  # it must not become the previous one
         message(f"{path.name} was passed over: {problem}.")
     if there:
         raise TrainingError("no checkpoint of this fold can be read", file=there[0], remedy="Delete the fold's folder to train it anew")

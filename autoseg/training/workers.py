@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -198,7 +198,8 @@ class SamplePool:
         code = worker.process.exitcode
         if code is not None:
             how = f"killed by {_signal_name(-code)}" if code < 0 else f"ended with status {code}"
-            remedy = "Most likely memory ran out: use fewer --workers" if code == -9 else "Run it again; if it comes back, try --workers 0 to see why"
+            killed = "Most likely memory ran out: use fewer --workers"
+            remedy = killed if code == -signal.SIGKILL else "Run it again; if it comes back, try --workers 0 to see why"
             self._fail(self._error_about(worker, f"a data worker was {how}", remedy))
         elif worker.number is not None and time.monotonic() - worker.since > self._timeout:
             worker.process.kill()

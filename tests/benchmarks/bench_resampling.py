@@ -69,7 +69,8 @@ def make_input(shape: tuple[int, ...], classes: int) -> np.ndarray:
     rng = np.random.default_rng(classes)
 
     def smooth() -> np.ndarray:
-        return ndimage.zoom(ndimage.gaussian_filter(rng.normal(size=[n // 8 + 1 for n in shape]), 3), 8, order=1)[tuple(slice(0, n) for n in shape)]
+        coarse = ndimage.gaussian_filter(rng.normal(size=[n // 8 + 1 for n in shape]), 3)
+        return ndimage.zoom(coarse, 8, order=1)[tuple(slice(0, n) for n in shape)]
 
     if classes == 0:
         image = smooth() * 40 + rng.normal(0, 0.3, shape)
@@ -94,7 +95,8 @@ def compare(name: str, peer: str | None, runs: int, rounds: int, folder: Path) -
     array = make_input(shape, classes)
     np.save(folder / "input.npy", array if classes == 0 else array.astype(np.uint8))
     del array
-    case = {"input": str(folder / "input.npy"), "new": new, "spacing": spacing, "new_spacing": new_spacing, "classes": classes, "across": across}
+    case = {"input": str(folder / "input.npy"), "new": new, "spacing": spacing, "new_spacing": new_spacing}
+    case |= {"classes": classes, "across": across}
     ours, theirs, peaks = [], [], [0.0, 0.0]
     for _ in range(rounds):
         if peer:
@@ -110,7 +112,8 @@ def compare(name: str, peer: str | None, runs: int, rounds: int, folder: Path) -
     a, b = np.load(folder / "ours.npy"), np.load(folder / "peer.npy")
     difference = f"{(a != b).mean():.1e} of voxels differ" if classes else f"largest difference {np.abs(a - b).max():.1e}"
     ratio = statistics.median(theirs) / statistics.median(ours)
-    return f"{line} | peer {statistics.median(theirs):6.2f} s {peaks[1]:5.2f} GiB | {ratio:5.1f} times (floor {floor}, goal {goal}) | {difference}"
+    peers = f"peer {statistics.median(theirs):6.2f} s {peaks[1]:5.2f} GiB"
+    return f"{line} | {peers} | {ratio:5.1f} times (floor {floor}, goal {goal}) | {difference}"
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -31,7 +32,8 @@ def reads(monkeypatch) -> list[str]:
 
 
 def test_each_case_is_read_once_and_stored_for_all(make_dataset, planned, tmp_path, reads):
-    made, work, ticks = planned(make_dataset(cases=3, spacing=(3.0, 1.0, 1.0), values=(2, 5)), configurations=BOTH), Work(tmp_path / "work"), []
+    made = planned(make_dataset(cases=3, spacing=(3.0, 1.0, 1.0), values=(2, 5)), configurations=BOTH)
+    work, ticks = Work(tmp_path / "work"), []
     reads.clear()
     problems = preprocess(made.dataset, made.fingerprint, made.plan, work, configurations=BOTH, workers=0, on_case=ticks.append)
     names = [files.case for files in made.dataset.cases]
@@ -98,7 +100,8 @@ def test_an_image_that_changed_since_the_fingerprint_is_not_stored_under_its_key
 def test_workers_store_the_same(make_dataset, planned, tmp_path):
     made = planned(make_dataset(cases=3))
     for workers, name in ((0, "here"), (2, "there")):
-        assert preprocess(made.dataset, made.fingerprint, made.plan, Work(tmp_path / name), configurations=["3d_fullres"], workers=workers) == []
+        work = Work(tmp_path / name)
+        assert preprocess(made.dataset, made.fingerprint, made.plan, work, configurations=["3d_fullres"], workers=workers) == []
     for case in ("case_00", "case_02"):
         here, there = (Work(tmp_path / name).store("3d_fullres") for name in ("here", "there"))
         np.testing.assert_allclose(open_case(here, case).image(), open_case(there, case).image(), atol=1e-5)
@@ -111,8 +114,6 @@ def test_real_hippocampus_cases_keep_their_class_volumes(shared_data, planned, t
     """Resampling to the planned spacing must not grow or shrink a class by more than a few per cent."""
     made, work = planned(shared_data("hippocampus")), Work(tmp_path / "work")
     few = made.dataset.cases[:4]
-    from dataclasses import replace
-
     configuration = "3d_fullres"
     problems = preprocess(replace(made.dataset, cases=few), made.fingerprint, made.plan, work, configurations=[configuration], workers=0)
     assert problems == []

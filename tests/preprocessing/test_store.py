@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -138,4 +139,4 @@ def _environment() -> dict[str, str]:
 
     import autoseg
 
-    return {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(autoseg.__file__))}
+    return {**os.environ, "PYTHONPATH": str(Path(autoseg.__file__).parents[1])}

@@ -31,41 +31,51 @@ def plan_content(dimension: int, channels: int, regions: bool) -> dict[str, Any]
         ("rotate", {"z": [-15, 15], "y": [-15, 15], "x": [-15, 15]}), ("scale", {"factor": [0.85, 1.25]}),
     ]
     return {
-        "autoseg_version": "0", "recipe": "made", "recipe_options": {}, "created_from": "made", "made_for": {"device": "cpu", "memory_gb": 4},
-        "default_configurations": ["net"],
+        "autoseg_version": "0", "recipe": "made", "recipe_options": {}, "created_from": "made",
+        "made_for": {"device": "cpu", "memory_gb": 4}, "default_configurations": ["net"],
         "dataset": {
             "name": "made", "channels": names, "labels": {"background": 0, "left": 1, "right": 2},
             "regions": {"whole": [1, 2], "left": [1], "right": [2]} if regions else {},
             "region_order": [["whole", 1], ["left", 1], ["right", 2]] if regions else None, "ignore_label": None,
-            "side_pairs": [["left", "right"]], "groups_of_labels": {}, "orientation": "lps", "original_median": {"spacing": [1, 1, 1], "shape": list(SHAPE)},
+            "side_pairs": [["left", "right"]], "groups_of_labels": {}, "orientation": "lps",
+            "original_median": {"spacing": [1, 1, 1], "shape": list(SHAPE)},
         },
         "intensity": {n: {"arbitrary": {"before_resampling": [], "after_resampling": []}} for n in names},
         "training": {
             "loss": {
-                "tversky": {"weight": 1, "fn_weight": 0.5, "fp_weight": 0.5, "smoothing": 1e-6, "background": True, "power": 1, "class_weight": None},
+                "tversky": {
+                    "weight": 1, "fn_weight": 0.5, "fp_weight": 0.5, "smoothing": 1e-6, "background": True, "power": 1,
+                    "class_weight": None},
                 "cross_entropy": {"weight": 1, "top_k": None}, "factory": None},
             "optimiser": {"name": "adam", "lr": 0.01, "momentum": 0.9, "beta2": 0.999, "eps": 1e-7, "weight_decay": 0},
-            "schedule": {"name": "cosine", "warmup": 0.1, "power": 0.9, "patience": 2, "factor": 0.1, "threshold": 1e-4, "min_lr": 1e-5},
-            "epochs": 3, "budget_seconds": None, "steps_per_epoch": 4, "early_stop": None, "gradient_clip": 12.0, "case_order": "shuffled_queue",
-            "oversampling": {"foreground": 0.33, "by": "class"},
+            "schedule": {
+                "name": "cosine", "warmup": 0.1, "power": 0.9, "patience": 2, "factor": 0.1, "threshold": 1e-4, "min_lr": 1e-5},
+            "epochs": 3, "budget_seconds": None, "steps_per_epoch": 4, "early_stop": None, "gradient_clip": 12.0,
+            "case_order": "shuffled_queue", "oversampling": {"foreground": 0.33, "by": "class"},
             "augmentation": {
                 "backend": "batchgenerators",
-                "transforms": [{"do": d, "probability": 0.15, "channel_probability": 1, "ranges": r, "invert": False} for d, r in transforms],
-                "mirror_axes": [0, 1, 2], "mirror_probability": 0.5, "mirror_sides": "exchange", "interpolation": [3, 0], "statistics": "volume"},
+                "transforms": [
+                    {"do": d, "probability": 0.15, "channel_probability": 1, "ranges": r, "invert": False} for d, r in transforms],
+                "mirror_axes": [0, 1, 2], "mirror_probability": 0.5, "mirror_sides": "exchange", "interpolation": [3, 0],
+                "statistics": "volume"},
             "validation": {"batches": 1, "augment": False}, "predict_with": "last", "deep_supervision": False, "weight_average": 0.9,
-            "start": {"weights": None, "freeze_epochs": 0}, "precision": "float32", "memory_layout": "channels_last", "seed": 0, "checkpoint_minutes": 5},
+            "start": {"weights": None, "freeze_epochs": 0}, "precision": "float32", "memory_layout": "channels_last", "seed": 0,
+            "checkpoint_minutes": 5},
         "prediction": {
-            "overlap": 0.5, "tiles": "regular", "weighting": "uniform", "average": "probabilities", "resize": "labels", "test_time_mirrors": [],
-            "batch_tiles": 1},
+            "overlap": 0.5, "tiles": "regular", "weighting": "uniform", "average": "probabilities", "resize": "labels",
+            "test_time_mirrors": [], "batch_tiles": 1},
         "postprocessing": [], "evaluation": {"metrics": ["dice"], "tolerance_mm": {}, "summary": "mean", "empty_rule": "count"},
         "folds": {"count": 2, "seed": 0, "stratify": False, "groups": False, "source": "kfold"},
         "configurations": {"net": {
-            "spacing": [1.0] * dimension, "median_shape": list(SHAPE)[3 - dimension :], "patch_size": patch, "batch_size": 2, "transpose": None,
-            "crop": "none", "padding": {"train": "zero", "predict": "zero"}, "normalise_in_mask": [False] * channels,
-            "resampling": {"size": "round", "image": spacing, "logits": spacing, "labels": {"order": 0, "rule": "argmax", "across": "none", "order_across": 0}},
+            "spacing": [1.0] * dimension, "median_shape": list(SHAPE)[3 - dimension :], "patch_size": patch, "batch_size": 2,
+            "transpose": None, "crop": "none", "padding": {"train": "zero", "predict": "zero"}, "normalise_in_mask": [False] * channels,
+            "resampling": {
+                "size": "round", "image": spacing, "logits": spacing,
+                "labels": {"order": 0, "rule": "argmax", "across": "none", "order_across": 0}},
             "network": {
-                "factory": None, "kind": "unet", "dimension": dimension, "features": [4, 8], "strides": [one, two], "kernels": [three, three],
-                "blocks": {"encoder": [1, 1], "decoder": [1]}, "downsampling": "max_pool", "norm": {"name": "batch", "momentum": 0.1, "eps": 1e-3},
+                "factory": None, "kind": "unet", "dimension": dimension, "features": [4, 8], "strides": [one, two],
+                "kernels": [three, three], "blocks": {"encoder": [1, 1], "decoder": [1]}, "downsampling": "max_pool",
+                "norm": {"name": "batch", "momentum": 0.1, "eps": 1e-3},
                 "activation": "relu", "order_of_layers": "conv-norm-activation", "initialisation": "kaiming_normal", "dropout": 0.1},
             "pool_loss_over_batch": False, "previous_stage": None, "next_stage": None}},
         "forecast": {}, "reasons": [],
@@ -104,7 +114,7 @@ def one_case() -> Callable[[int, int], PreparedCase]:
 
 @dataclass(frozen=True)
 class Made:
-    """A fold that can be trained: `made.train()`; `made.again(...)` is the same with other plan values, by dotted key, in another folder."""
+    """A fold that can be trained: `made.train()`; `made.again(...)` is the same with other training values, in another folder."""
 
     content: dict[str, Any]
     fold: Fold

@@ -9,14 +9,13 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from autoseg.errors import BusyError, PlanError, TrainingError
-from autoseg.files import FoldFolder, locked
+from autoseg.files import locked
 from autoseg.network.weights import load_weights
 from autoseg.planning.plan_file import read_plan
 from autoseg.preprocessing.store import write_case
@@ -55,8 +54,8 @@ def test_a_run_leaves_its_plan_weights_history_and_picture(make_fold):
     run = made.train()
     assert (run.epochs, run.steps, run.finished) == (3, 12, True)
     assert read_plan(made.folder.plan) == made.plan
-    state, about = load_weights(made.folder.weights)
-    assert about["cases"] == {f"case_{i}": f"key_{i}" for i in range(4)}
+    _, about = load_weights(made.folder.weights)
+    assert about["trained_on"] == {f"case_{i}": f"key_{i}" for i in range(4)}
     assert about["labels"] == {"left": [1], "right": [2]} and about["channels"] == ["channel_0"] and about["steps"] == 12
     rows = history.read_rows(made.folder.history)
     assert [row["epoch"] for row in rows] == [1, 2, 3] and [row["step"] for row in rows] == [4, 8, 12]

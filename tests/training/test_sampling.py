@@ -111,7 +111,7 @@ def test_a_forced_patch_shows_its_voxel_and_stays_inside():
     for voxel in [(0, 0, 0), (19, 29, 39), (10, 15, 20)]:
         box = sampling.draw_place((20, 30, 40), (8, 8, 8), voxel, rng).box
         assert all(low <= v < high for v, (low, high) in zip(voxel, box, strict=True))
-        assert all(0 <= low and high <= n for (low, high), n in zip(box, (20, 30, 40), strict=True))
+        assert all(low >= 0 and high <= n for (low, high), n in zip(box, (20, 30, 40), strict=True))
     assert sampling.draw_place((20, 30, 40), (8, 8, 8), (10, 15, 20), rng).start == (6, 11, 16)
 
 

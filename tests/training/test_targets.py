@@ -40,11 +40,11 @@ def test_class_counts_agree_with_a_loop(ignore):
     logits = torch.from_numpy(rng.normal(size=(2, 3, 4, 5)).astype(np.float32))
     target = torch.from_numpy(rng.integers(0, 3 if ignore is None else 4, (2, 4, 5)))
     predicted, known = logits.argmax(1), target != -1 if ignore is None else target != ignore
-    expected = [
-        [((predicted == c) & (target == c) & known).sum(), ((predicted == c) & (target != c) & known).sum(), ((predicted != c) & (target == c) & known).sum()]
-        for c in (1, 2)
-    ]
-    assert overlap_counts(logits, target, ignore).tolist() == [[int(v) for v in row] for row in expected]
+    expected = []
+    for c in (1, 2):
+        found, true = (predicted == c) & known, (target == c) & known
+        expected.append([int((found & true).sum()), int((found & ~true).sum()), int((true & ~found).sum())])
+    assert overlap_counts(logits, target, ignore).tolist() == expected
 
 
 def test_region_counts_leave_out_the_ignored():

@@ -86,7 +86,7 @@ def test_no_more_is_asked_for_than_agreed(maker):
 
 
 def test_an_exception_arrives_within_a_second_with_its_case_file_and_traceback(maker):
-    with pool(maker("raise", bad=[5]), range(50), 2, ahead=8) as samples:
+    with pool(maker("raise", bad=[5]), range(50), 2, ahead=2) as samples:
         assert next(samples)[0] == 0  # workers are up
         began = time.monotonic()
         with pytest.raises(TrainingError) as caught:
@@ -141,9 +141,11 @@ def test_workers_end_when_their_parent_is_killed(maker, tmp_path):
         "import multiprocessing, time\nfrom made_makers import Maker\nfrom autoseg.training.workers import SamplePool\n"
         "if __name__ == '__main__':\n"
         "    with SamplePool(Maker('hang', bad=[2, 3]), iter(range(9)), workers=2, ahead=4, timeout=99) as s:\n"
-        "        next(s), next(s)\n        print(*[p.pid for p in multiprocessing.active_children()], flush=True)\n        time.sleep(99)\n")
+        "        next(s), next(s)\n        print(*[p.pid for p in multiprocessing.active_children()], flush=True)\n"
+        "        time.sleep(99)\n")
     path = os.pathsep.join([str(tmp_path), *[p for p in sys.path if p]])
-    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path}) as parent:
+    environment = {**os.environ, "PYTHONPATH": path}
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment) as parent:
         children = [int(pid) for pid in parent.stdout.readline().split()]
         assert len(children) == 2
         parent.send_signal(signal.SIGKILL)
