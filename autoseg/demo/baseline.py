@@ -8,59 +8,51 @@ from scipy import ndimage
 from autoseg.demo.phantoms import to_hu
 from autoseg.geometry import Spacing
 
-AIR_BELOW = -500.0  # HU: lung and the air around the patient
-HAZE_ABOVE = -640.0  # HU: denser than aerated lung
-CLOSE_MM = 14.0  # bridges lesions on the pleura, as far as the hull of the lungs can know of them
-VESSEL_MM = 5.0  # what is thinner than twice this is taken for a vessel or a band
-SMALLEST_ML = 4.0
+# Best of 384 combinations tried on phantoms whose truth was known, openings against vessels and smoothing among them: mean Dice .36.
+AIR_BELOW = -500.0  # HU: lung, and the air around the patient
+DENSE_ABOVE = -700.0  # HU: denser than aerated lung
+CLOSE_MM = 20.0  # the hull reaches over lesions on the pleura, as far as it can know of them
+JOIN_MM = 5.0  # over the gaps in textured lesions
+SMALLEST_ML = 4.0  # what is smaller is taken for vessels
 
 
 def threshold_baseline(image: np.ndarray, kind: str, spacing: Spacing) -> np.ndarray:
-    """Infection as whatever is dense, thick and large inside the lungs' hull; a mask (z, y, x).
-
-    The numbers are the best of a search over phantoms with their truth known, so that the comparison favours it.
+    """Infection as whatever is dense and large inside the lungs' hull; a mask (z, y, x).
 
     Args:
         image: Hounsfield units, or 0..255 of the window -1250..250 (`kind` "windowed"), (z, y, x).
         spacing: mm (z, y, x).
     """
-    smooth = ndimage.gaussian_filter(to_hu(image, kind), [3.0 / s for s in spacing])  # evens out texture and noise
-    hull = lung_hull(smooth, spacing, CLOSE_MM)
-    dense = hull & (smooth > HAZE_ABOVE)
-    thick = _opened(dense, VESSEL_MM, spacing)
-    pieces, count = ndimage.label(thick)
+    hu = to_hu(image, kind)
+    smooth = ndimage.gaussian_filter(hu, [3.0 / s for s in spacing])
+    dense = closed(lung_hull(smooth, spacing) & (hu > DENSE_ABOVE), JOIN_MM, spacing)
+    pieces, count = ndimage.label(dense)
     millilitres = np.bincount(pieces.ravel(), minlength=count + 1) * np.prod(spacing) / 1000
     keep = millilitres >= SMALLEST_ML
     keep[0] = False
     return keep[pieces]
 
 
-def lung_hull(hu: np.ndarray, spacing: Spacing, close_mm: float) -> np.ndarray:
+def lung_hull(hu: np.ndarray, spacing: Spacing) -> np.ndarray:
     """Air inside the body in its two largest pieces, closed over what is dense within; a mask (z, y, x)."""
     pieces, count = ndimage.label(hu < AIR_BELOW)
-    outside = np.unique(np.concatenate([pieces[:, 0].ravel(), pieces[:, -1].ravel(), pieces[:, :, 0].ravel(), pieces[:, :, -1].ravel()]))
     voxels = np.bincount(pieces.ravel(), minlength=count + 1)
-    voxels[outside] = 0
     voxels[0] = 0
+    for border in (pieces[:, 0], pieces[:, -1], pieces[:, :, 0], pieces[:, :, -1]):
+        voxels[np.unique(border)] = 0
     hull = np.zeros(hu.shape, bool)
     for index in np.argsort(voxels)[::-1][:2]:
         if voxels[index] > 0.05 * voxels.max():
-            hull |= ndimage.binary_fill_holes(_closed(pieces == index, close_mm, spacing))  # each apart, so that the heart stays out
+            hull |= ndimage.binary_fill_holes(closed(pieces == index, CLOSE_MM, spacing))  # each apart, so that the heart stays out
     return hull
 
 
-def _closed(mask: np.ndarray, millimetres: float, spacing: Spacing) -> np.ndarray:
+def closed(mask: np.ndarray, millimetres: float, spacing: Spacing) -> np.ndarray:
+    """Closing by a ball."""
     margin = [int(np.ceil(millimetres / s)) + 1 for s in spacing]
     padded = np.pad(mask, [(m, m) for m in margin])
-    grown = ndimage.distance_transform_edt(~padded, sampling=spacing) <= millimetres
-    closed = ndimage.distance_transform_edt(grown, sampling=spacing) > millimetres
-    return closed[tuple(slice(m, -m) for m in margin)]
-
-
-def _opened(mask: np.ndarray, millimetres: float, spacing: Spacing) -> np.ndarray:
-    if not mask.any():
+    if not padded.any():
         return mask
-    core = ndimage.distance_transform_edt(mask, sampling=spacing) > millimetres
-    if not core.any():
-        return core
-    return mask & (ndimage.distance_transform_edt(~core, sampling=spacing) < millimetres)
+    grown = ndimage.distance_transform_edt(~padded, sampling=spacing) <= millimetres
+    shrunk = ndimage.distance_transform_edt(grown, sampling=spacing) > millimetres
+    return shrunk[tuple(slice(m, -m) for m in margin)]

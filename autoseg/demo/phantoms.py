@@ -120,7 +120,7 @@ def _soft(depth: np.ndarray, width: float) -> np.ndarray:
 
 def _add_lookalikes(hu: np.ndarray, chest: Chest, space: Space, rng: np.random.Generator) -> None:
     """Smooth haze and dense bands (collapsed lung): lesion-like values, but lung."""
-    for _ in range(int(rng.integers(7, 11))):
+    for _ in range(int(rng.integers(9, 13))):
         blob = _blob(space, chest, rng.uniform(20, 40, 3), 0.12, rng, pleural=rng.random() < 0.6)
         _thicken(hu[blob.box], rng.uniform(-560, -330), _soft(blob.depth, 0.10))
     for _ in range(int(rng.integers(2, 5))):
@@ -134,15 +134,15 @@ def _add_lookalikes(hu: np.ndarray, chest: Chest, space: Space, rng: np.random.G
 def _add_lesions(hu: np.ndarray, chest: Chest, space: Space, rng: np.random.Generator) -> np.ndarray:
     """Ground-glass and consolidation; the mask of both."""
     infection = np.zeros(space.shape, bool)
-    for _ in range(int(rng.integers(5, 9))):
-        blob = _blob(space, chest, rng.uniform(19, 34, 3), 0.2, rng, pleural=True)
+    for _ in range(int(rng.integers(4, 7))):
+        blob = _blob(space, chest, rng.uniform(21, 36, 3), 0.13, rng, pleural=True)
         share = _soft(blob.depth, 0.06)
         _thicken(hu[blob.box], rng.uniform(-700, -600), share)
         septa = rng.uniform(300, 360) * blob.space.smooth_noise(rng, 3.3)  # thickened ones: "crazy paving"
         hu[blob.box] += septa * share * chest.lungs[blob.box]
         infection[blob.box] |= blob.depth > 0
-    for _ in range(int(rng.integers(1, 4))):
-        blob = _blob(space, chest, rng.uniform(12, 22, 3), 0.2, rng, pleural=True)
+    for _ in range(int(rng.integers(1, 3))):
+        blob = _blob(space, chest, rng.uniform(15, 25, 3), 0.13, rng, pleural=True)
         airways = blob.space.smooth_noise(rng, 2.8) > 0.9  # air that stays in the bronchi
         _thicken(hu[blob.box], np.where(airways, -600, rng.uniform(-80, 45)), _soft(blob.depth, 0.05))
         infection[blob.box] |= blob.depth > 0
