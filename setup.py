@@ -38,7 +38,15 @@ setup(
         "filelock>=3.12",
     ],
     extras_require={
-        "test": ["pytest>=8", "pytest-timeout>=2.3", "hypothesis>=6.100", "scikit-image>=0.24", "ruff>=0.6", "import-linter>=2", "build>=1.2"],
+        "test": [
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "hypothesis>=6.100",
+            "scikit-image>=0.24",
+            "ruff>=0.6",
+            "import-linter>=2",
+            "build>=1.2",
+        ],
     },
     entry_points={"console_scripts": ["autoseg = autoseg.cli.main:main"]},
     classifiers=[

@@ -159,7 +159,7 @@ def appears_whole(path: Path) -> Iterator[Path]:
     try:
         yield beside
         _flush(beside)
-        os.replace(beside, path)
+        beside.replace(path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
             raise ResourceError(
@@ -200,7 +200,9 @@ def read_json(path: Path, kind: str) -> dict[str, Any]:
     found = content.pop("schema", None) if isinstance(content, dict) else None
     if found != expected:
         made_by = f"{found!r}" if found else "none"
-        raise PlanError(f"its schema is {made_by}, this autoseg reads {expected!r}", file=path, remedy="Use the version of autoseg that wrote it")
+        raise PlanError(
+            f"its schema is {made_by}, this autoseg reads {expected!r}", file=path, remedy="Use the version of autoseg that wrote it"
+        )
     return content
 
 
@@ -233,7 +235,9 @@ def locked(path: Path, what: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise BusyError(f"another process works on {what}", file=path, remedy="Wait for it or stop it, then run the command again") from error
+        raise BusyError(
+            f"another process works on {what}", file=path, remedy="Wait for it or stop it, then run the command again"
+        ) from error
     try:
         yield
     finally:

@@ -45,7 +45,9 @@ def worker_count(items: int, memory_gb: float, wanted: int | None = None) -> int
     return max(1, min(available_cores(), items, int(0.8 * free / max(memory_gb, 1e-3))))
 
 
-def map_cases(function: Callable[[Item], Value], items: Sequence[Item], *, workers: int, name: Callable[[Item], str] = str) -> Iterator[Outcome[Item, Value]]:
+def map_cases(
+    function: Callable[[Item], Value], items: Sequence[Item], *, workers: int, name: Callable[[Item], str] = str
+) -> Iterator[Outcome[Item, Value]]:
     """`function` of every item, as they finish.
 
     Args:
@@ -61,8 +63,14 @@ def map_cases(function: Callable[[Item], Value], items: Sequence[Item], *, worke
     for item in left:  # a worker died: each unfinished item gets a process of its own, so that the culprit is known
         rest = yield from _pooled(function, [item], 1)
         if rest:
-            yield Outcome(item, error=ResourceError(
-                "its worker process was killed, most likely for lack of memory", case=name(item), remedy="Use fewer --workers or a machine with more memory"))
+            yield Outcome(
+                item,
+                error=ResourceError(
+                    "its worker process was killed, most likely for lack of memory",
+                    case=name(item),
+                    remedy="Use fewer --workers or a machine with more memory",
+                ),
+            )
 
 
 def _attempt(function: Callable[[Item], Value], item: Item) -> Outcome[Item, Value]:

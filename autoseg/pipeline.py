@@ -95,7 +95,9 @@ def plan_and_preprocess(
     orientation = kept.dataset.orientation if kept else reading_orientation(chosen, asked)
     measured = _measured(dataset, orientation, workers, quiet)
     if strict and excluded_cases(measured.problems):
-        raise DatasetError(f"--strict refuses cases with errors:\n{problem_table(measured.problems)}\n", remedy="Mend these, or go on without --strict")
+        raise DatasetError(
+            f"--strict refuses cases with errors:\n{problem_table(measured.problems)}\n", remedy="Mend these, or go on without --strict"
+        )
 
     if kept:
         require_agreement(kept, measured.dataset, recipe=recipe, options=asked, file=folder.plan)
@@ -110,7 +112,9 @@ def plan_and_preprocess(
         _write_decisions(folder, plan, measured, fresh=kept is None)
         wanted = list(configurations or plan.default_configurations)
         with bar("preprocessing", len(measured.dataset.cases), quiet=quiet) as tick:
-            problems = preprocess(measured.dataset, measured.fingerprint, plan, folder, configurations=wanted, workers=workers, on_case=tick)
+            problems = preprocess(
+                measured.dataset, measured.fingerprint, plan, folder, configurations=wanted, workers=workers, on_case=tick
+            )
     return Planned(folder, plan, measured, (*measured.problems, *problems))
 
 
@@ -150,10 +154,17 @@ def _write_decisions(work: Work, plan: Plan, measured: Measurement, *, fresh: bo
     if fresh:
         write_plan(work.plan, plan)
     write_json(work.fingerprint, "fingerprint", measured.fingerprint.model_dump(mode="json"))
-    write_json(work.dataset, "dataset", {
-        "name": dataset.name, "layout": dataset.layout, "channels": list(dataset.channels), "groups": dataset.groups,
-        "cases": {case: found.content_key for case, found in measured.fingerprint.cases.items()},
-    })
+    write_json(
+        work.dataset,
+        "dataset",
+        {
+            "name": dataset.name,
+            "layout": dataset.layout,
+            "channels": list(dataset.channels),
+            "groups": dataset.groups,
+            "cases": {case: found.content_key for case, found in measured.fingerprint.cases.items()},
+        },
+    )
     splitting.write_folds(work.folds, _folds(work, plan, measured, fresh=fresh))
 
 
@@ -163,7 +174,8 @@ def _folds(work: Work, plan: Plan, measured: Measurement, *, fresh: bool) -> lis
         return splitting.extend_folds(splitting.read_folds(work.folds), cases, dataset.groups)
     presence = splitting.class_presence(measured.fingerprint, dataset.labels)
     return splitting.make_folds(
-        cases, plan.folds, dataset.groups, dataset.given_folds, presence=presence, excluded=excluded_cases(measured.problems))
+        cases, plan.folds, dataset.groups, dataset.given_folds, presence=presence, excluded=excluded_cases(measured.problems)
+    )
 
 
 @dataclass(frozen=True)
@@ -277,8 +289,15 @@ def run_fold(work: Work, plan: Plan, configuration: str, fold: Fold, settings: F
     resolved = resolved_plan(plan, folder, epochs=settings.epochs, seconds=share, seed=settings.seed, device=settings.device)
     log.info("%s fold %s: %d cases to learn from, %d held out.", configuration, fold.name, len(fold.train), len(fold.held_out))
     train_fold(
-        resolved, configuration, fold, work.store(configuration), folder,
-        device=settings.device, workers=settings.workers, quiet=settings.quiet, message=log.info,
+        resolved,
+        configuration,
+        fold,
+        work.store(configuration),
+        folder,
+        device=settings.device,
+        workers=settings.workers,
+        quiet=settings.quiet,
+        message=log.info,
         deadline=None if until is None else training_deadline(work, resolved, configuration, fold, settings.device, until),
     )
     if fold.held_out:
@@ -378,9 +397,14 @@ def predict(
 def _about(model: Model, result: CaseResult) -> dict[str, Any]:
     """What summary.json says of one case; see `autoseg.evaluation.folders`, which reads it."""
     return {
-        "file": result.output.name if result.output else None, "error": result.error.message if result.error else None,
-        "content_key": result.content_key, "configuration": model.configuration, "folds": list(model.folds),
-        "trained_on": list(result.trained_on), "warnings": [w.message for w in result.warnings], "seconds": round(result.seconds, 2),
+        "file": result.output.name if result.output else None,
+        "error": result.error.message if result.error else None,
+        "content_key": result.content_key,
+        "configuration": model.configuration,
+        "folds": list(model.folds),
+        "trained_on": list(result.trained_on),
+        "warnings": [w.message for w in result.warnings],
+        "seconds": round(result.seconds, 2),
     }
 
 
@@ -402,7 +426,9 @@ def info(path: Path) -> str:
     return "\n".join(lines)
 
 
-def evaluate(predictions: Path, references: Path, *, labels: Path | None = None, output: Path | None = None, workers: int | None = None) -> Evaluation:
+def evaluate(
+    predictions: Path, references: Path, *, labels: Path | None = None, output: Path | None = None, workers: int | None = None
+) -> Evaluation:
     """Score a folder of label maps against one of references; cases that the model was trained on stay out of the headline.
 
     Args:
@@ -414,8 +440,13 @@ def evaluate(predictions: Path, references: Path, *, labels: Path | None = None,
     """
     declared = describe(labels.parent if labels.is_file() else labels) if labels else None
     result = evaluate_folders(
-        predictions, references, labels=declared.labels if declared else None, groups=declared.label_groups if declared else {},
-        metrics=METRICS, workers=workers)
+        predictions,
+        references,
+        labels=declared.labels if declared else None,
+        groups=declared.label_groups if declared else {},
+        metrics=METRICS,
+        workers=workers,
+    )
     if output:
         write_evaluation(output, result)
     return result
@@ -442,7 +473,9 @@ def evaluate_work(work: Path, *, output: Path | None = None) -> dict[str, CrossV
 
 def scored_folds(work: Work, configuration: str) -> list[Path]:
     """The scores.json of the folds that are done, in order."""
-    return sorted(folder.scores for folder in (work.fold(configuration, n.name) for n in splitting.read_folds(work.folds)) if folder.scores.is_file())
+    return sorted(
+        folder.scores for folder in (work.fold(configuration, n.name) for n in splitting.read_folds(work.folds)) if folder.scores.is_file()
+    )
 
 
 def _known_configurations(plan: Plan, wanted: Sequence[str] | None) -> list[str]:

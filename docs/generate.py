@@ -1,7 +1,7 @@
 """Write docs/reference from the code: commands from the parser, plan and fingerprint from their types.
 
-    python docs/generate.py          write the pages
-    python docs/generate.py --check  exit 1 if a page differs from the code
+python docs/generate.py          write the pages
+python docs/generate.py --check  exit 1 if a page differs from the code
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ import argparse
 import sys
 import types
 import typing
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from autoseg.cli.main import make_parser
 from autoseg.fingerprint.types import Fingerprint
@@ -35,9 +38,16 @@ def commands_page() -> str:
             lines.append(f"| `{_argument(action)}` | {action.help or ''} |")
         lines.append("")
     lines += [
-        "## Exit status", "", "| status | meaning |", "|---|---|",
-        "| 0 | all done |", "| 1 | some cases or folds failed; the table names them |", "| 2 | a named error: the command could not start or go on |",
-        "| 3 | a defect of autoseg; the log has the traceback |", "| 130 | interrupted; the same command goes on |", "",
+        "## Exit status",
+        "",
+        "| status | meaning |",
+        "|---|---|",
+        "| 0 | all done |",
+        "| 1 | some cases or folds failed; the table names them |",
+        "| 2 | a named error: the command could not start or go on |",
+        "| 3 | a defect of autoseg; the log has the traceback |",
+        "| 130 | interrupted; the same command goes on |",
+        "",
     ]
     return "\n".join(lines)
 
@@ -51,52 +61,79 @@ def _argument(action: argparse.Action) -> str:
 
 
 def model_page(title: str, intro: str, root: type[BaseModel]) -> str:
-    """One table for each type that `root` is made of, in the order in which they are met."""
-    lines = [f"# {title}", "", "Made from the code by `docs/generate.py`.", "", intro, ""]
-    queue, seen = [root], {root}
-    while queue:
-        model = queue.pop(0)
-        doc = " ".join((model.__doc__ or "").split())
-        lines += [f"## {model.__name__}", "", doc, "", "| key | type | meaning |", "|---|---|---|"]
-        for name, field in model.model_fields.items():
-            lines.append(f"| `{name}` | {_type_name(field.annotation)} | {field.description or ''} |")
-            for found in _models(field.annotation):
-                if found not in seen:
-                    seen.add(found)
-                    queue.append(found)
-        lines.append("")
-    return "\n".join(lines)
+    """Every dotted key of a type, with its own type and meaning."""
+    rows = [f"| `{key}` | {kind} | {meaning} |" for key, kind, meaning in _rows(root, "")]
+    head = [f"# {title}", "", "Made from the code by `docs/generate.py`.", "", intro, "", "| key | type | meaning |", "|---|---|---|"]
+    return "\n".join([*head, *rows]) + "\n"
 
 
-def _type_name(annotation: object) -> str:
-    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is typing.Annotated:
-        return _type_name(inner[0])
-    if origin is typing.Literal:
-        return " or ".join(f"`{value}`" for value in inner)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(_type_name(part) for part in inner)
-    if origin in (list, tuple, dict):
-        parts = ", ".join(_type_name(part) for part in inner if part is not ...)
-        return f"{origin.__name__} of {parts}"
-    if annotation is type(None):
-        return "null"
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
-    return getattr(annotation, "__name__", str(annotation))
+def _rows(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
+    for name, field in model.model_fields.items():
+        key = prefix + name
+        parts = _parts(field.annotation)
+        meaning = field.description or "; ".join(dict.fromkeys(p.__doc__.splitlines()[0] for p in parts if p.__doc__))
+        yield key, _cell(_kind(field)), _cell(meaning)
+        inner = key + {"list": ".N", "dict": ".NAME"}.get(_container(field.annotation), "")
+        for part in parts:
+            yield from _rows(part, f"{inner}.")
 
 
-def _models(annotation: object) -> list[type[BaseModel]]:
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _container(annotation: Any) -> str:
+    origin = get_origin(annotation)
+    return origin.__name__ if origin in (list, dict) else ""
+
+
+def _parts(annotation: Any) -> list[type[BaseModel]]:
+    """The models inside a type."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [model for part in typing.get_args(annotation) for model in _models(part)]
+    return [part for argument in get_args(annotation) for part in _parts(argument)]
+
+
+def _kind(field: FieldInfo) -> str:
+    bounds = [f"{sign} {getattr(m, name)}" for m in field.metadata for name, sign in _BOUNDS.items() if getattr(m, name, None) is not None]
+    return _name(field.annotation) + (f" ({', '.join(bounds)})" if bounds else "")
+
+
+_BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+
+
+def _name(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation is type(None):
+        return "null"
+    if origin is typing.Annotated:
+        return _name(arguments[0])
+    if origin is Literal:
+        return ", ".join(str(a) for a in arguments)
+    if origin in (Union, types.UnionType):
+        if all(isinstance(a, type) and issubclass(a, BaseModel) for a in arguments):
+            return "object"
+        return " or ".join(_name(a) for a in arguments)
+    if origin is list:
+        return f"list of {_name(arguments[0])}"
+    if origin is tuple:
+        return f"({', '.join(_name(a) for a in arguments)})"
+    if origin is dict:
+        return f"object of {_name(arguments[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "object"
+    return {"float": "number", "int": "integer", "str": "text", "bool": "true or false"}.get(getattr(annotation, "__name__", ""), "any")
 
 
 def pages() -> dict[str, str]:
     """File name -> text of every generated page."""
     return {
         "commands.md": commands_page(),
-        "plan.md": model_page("plan.json", "Every decision. Triples stand in the order (z, y, x), in mm and voxels.", Plan),
+        "plan.md": model_page(
+            "plan.json",
+            "Every decision. Triples stand in the order (z, y, x), in mm and voxels. `--set` takes any of these keys; NAME is a name, N a position.",
+            Plan,
+        ),
         "fingerprint.md": model_page("fingerprint.json", "What was measured about the data, and nothing else.", Fingerprint),
         "recipe.md": model_page("Recipes", "A named way to make a plan: its fixed values and the rules for the rest.", Recipe),
     }

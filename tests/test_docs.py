@@ -32,3 +32,12 @@ def test_files_named_in_the_method_page_exist():
     named = set(re.findall(r"`((?:autoseg|plans|tests)/[\w/.-]+)`", text))
     assert named, "method.md says where each item is implemented"
     assert not [path for path in named if not (ROOT / path).exists()]
+
+
+def test_the_plan_page_has_every_dotted_key():
+    from autoseg.planning.schema import Plan
+
+    page = (ROOT / "docs" / "reference" / "plan.md").read_text(encoding="utf-8")
+    for key in ("training.loss.tversky.fn_weight", "configurations.NAME.network.features", "prediction.overlap", "folds.source"):
+        assert f"`{key}`" in page
+    assert all(f"`{name}`" in page for name in Plan.model_fields)

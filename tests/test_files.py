@@ -63,7 +63,8 @@ def test_json_is_sorted_indented_and_says_its_schema(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text, found", [('{"schema": "autoseg.plan/2"}', "autoseg.plan/2"), ("{}", "none"), ("[1]", "none"), ("{", "JSON")])
+    "text, found", [('{"schema": "autoseg.plan/2"}', "autoseg.plan/2"), ("{}", "none"), ("[1]", "none"), ("{", "JSON")]
+)
 def test_json_of_another_schema_is_refused(tmp_path, text, found):
     path = tmp_path / "plan.json"
     path.write_text(text)

@@ -17,7 +17,9 @@ def add_parser(commands: Any) -> None:
         "the whole way on made chest phantoms, in minutes",
         "Make 20 chest phantoms, train five small folds, predict fresh phantoms with the ensemble, and show the result.",
     )
-    parser.add_argument("folder", metavar="FOLDER", type=Path, nargs="?", default=Path("autoseg-demo"), help="where to put it all (default: autoseg-demo)")
+    parser.add_argument(
+        "folder", metavar="FOLDER", type=Path, nargs="?", default=Path("autoseg-demo"), help="where to put it all (default: autoseg-demo)"
+    )
     common.add_seed(parser, "seed of the phantoms and the training")
     parser.set_defaults(run=run)
 

@@ -14,7 +14,10 @@ from autoseg.cli import common
 def add_parser(commands: Any) -> None:
     """Add this command to the parser."""
     parser = common.add_command(
-        commands, "doctor", "check a dataset", "Read every case of DATASET and say what is wrong or doubtful, in one table. Nothing is written."
+        commands,
+        "doctor",
+        "check a dataset",
+        "Read every case of DATASET and say what is wrong or doubtful, in one table. Nothing is written.",
     )
     parser.add_argument("dataset", metavar="DATASET", type=common.existing)
     parser.add_argument("work", metavar="WORK", type=Path, nargs="?", help="a WORK made from it: say what is new")

@@ -11,7 +11,10 @@ from autoseg.cli import common
 def add_parser(commands: Any) -> None:
     """Add this command to the parser."""
     parser = common.add_command(
-        commands, "info", "explain a plan, a model or a dataset", "Say in words what a WORK's plan decided and why, which folds are done, or what a dataset holds."
+        commands,
+        "info",
+        "explain a plan, a model or a dataset",
+        "Say in words what a WORK's plan decided and why, which folds are done, or what a dataset holds.",
     )
     parser.add_argument("path", metavar="WORK|MODEL|DATASET", type=common.existing)
     parser.set_defaults(run=run)

@@ -6,6 +6,7 @@ Exit status: 0 all done; 1 some cases or folds failed; 2 a named error; 3 a defe
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -43,9 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("autoseg: interrupted; what is done is kept, the same command goes on from there", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except Exception as error:
         where = logs.failed(error, verbose=options.verbose)
-        print(f"autoseg: a defect of autoseg: {type(error).__name__}: {error}. The traceback is in {where}; please report it", file=sys.stderr)
+        print(
+            f"autoseg: a defect of autoseg: {type(error).__name__}: {error}. The traceback is in {where}; please report it", file=sys.stderr
+        )
         return 3
 
 

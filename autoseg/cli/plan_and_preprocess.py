@@ -21,8 +21,16 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("work", metavar="WORK", type=Path, help="folder for the plan, the prepared cases, models and scores")
     parser.add_argument("--recipe", help="auto (default), covid19-ct, covid19-ct-sides, nnunet, nnunet-resenc-m/-l/-xl, or a recipe file")
     parser.add_argument("--config", nargs="+", metavar="C", help="configurations to prepare (default: the plan's own choice)")
-    parser.add_argument("--set", nargs="+", action="extend", type=common.setting, metavar="KEY=VALUE", default=[], dest="settings",
-                        help="any value of the plan; what follows from it is derived anew")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        type=common.setting,
+        metavar="KEY=VALUE",
+        default=[],
+        dest="settings",
+        help="any value of the plan; what follows from it is derived anew",
+    )
     parser.add_argument("--memory", type=common.gigabytes, metavar="GB", help="memory of the device that will train")
     parser.add_argument("--strict", action="store_true", help="refuse the dataset if any case has an error")
     parser.add_argument("--replan", action="store_true", help="make a new plan where WORK has one")
@@ -40,9 +48,19 @@ def run(options: argparse.Namespace) -> int:
     if not options.dry_run:
         logs.to_file(options.work / "log.txt")
     planned = pipeline.plan_and_preprocess(
-        options.dataset, options.work, recipe=options.recipe, configurations=options.config, settings=dict(options.settings),
-        memory_gb=options.memory, device=options.device, seed=options.seed, strict=options.strict, replan=options.replan,
-        dry_run=options.dry_run, workers=options.workers, quiet=options.quiet,
+        options.dataset,
+        options.work,
+        recipe=options.recipe,
+        configurations=options.config,
+        settings=dict(options.settings),
+        memory_gb=options.memory,
+        device=options.device,
+        seed=options.seed,
+        strict=options.strict,
+        replan=options.replan,
+        dry_run=options.dry_run,
+        workers=options.workers,
+        quiet=options.quiet,
     )
     common.show_problems(planned.problems)
     plan, work = planned.plan, options.work

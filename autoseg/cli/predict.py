@@ -34,12 +34,20 @@ def run(options: argparse.Namespace) -> int:
 
     logs.to_file(options.output / "log.txt")
     predicted = pipeline.predict(
-        options.model, options.input, options.output, folds=options.fold, configurations=options.config,
-        probabilities=options.probabilities, device=options.device, trust_code=options.trust_code, quiet=options.quiet,
+        options.model,
+        options.input,
+        options.output,
+        folds=options.fold,
+        configurations=options.config,
+        probabilities=options.probabilities,
+        device=options.device,
+        trust_code=options.trust_code,
+        quiet=options.quiet,
     )
     common.show_problems(predicted.problems)
     written = [result for result in predicted.results if result.output]
     for result in written:
         print(f"{result.case}: {result.output.name} in {result.seconds:.1f} s")
-    print(f"{len(written)} of {len(predicted.results)} cases predicted into {options.output}, by fold(s) {', '.join(map(str, predicted.model.folds))}.")
+    folds = ", ".join(map(str, predicted.model.folds))
+    print(f"{len(written)} of {len(predicted.results)} cases predicted into {options.output}, by fold(s) {folds}.")
     return 0 if len(written) == len(predicted.results) else 1

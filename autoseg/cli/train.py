@@ -18,10 +18,14 @@ def add_parser(commands: Any) -> None:
         "that was interrupted goes on.",
     )
     parser.add_argument("work", metavar="WORK", type=common.existing, help="folder that plan-and-preprocess made")
-    parser.add_argument("--fold", nargs="+", type=common.fold, metavar="K", default=["all"], help="0, 1, ..., all (default), or full: all cases")
+    parser.add_argument(
+        "--fold", nargs="+", type=common.fold, metavar="K", default=["all"], help="0, 1, ..., all (default), or full: all cases"
+    )
     parser.add_argument("--config", nargs="+", metavar="C", help="configurations (default: the plan's default_configurations)")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--budget", type=common.duration, metavar="TIME", help="time for the whole command, such as 30m or 2h, shared by its folds")
+    length.add_argument(
+        "--budget", type=common.duration, metavar="TIME", help="time for the whole command, such as 30m or 2h, shared by its folds"
+    )
     length.add_argument("--epochs", type=common.positive, metavar="N", help="epochs instead of the plan's")
     parser.add_argument("--trust-code", action="store_true", help="run a network or loss of the plan that lies outside autoseg")
     common.add_device(parser)
@@ -38,8 +42,16 @@ def run(options: argparse.Namespace) -> int:
     if (options.work / "plan.json").is_file():
         logs.to_file(options.work / "log.txt")
     trained = pipeline.train(
-        options.work, folds=options.fold, configurations=options.config, budget_seconds=options.budget, epochs=options.epochs,
-        device=options.device, seed=options.seed, trust_code=options.trust_code, workers=options.workers, quiet=options.quiet,
+        options.work,
+        folds=options.fold,
+        configurations=options.config,
+        budget_seconds=options.budget,
+        epochs=options.epochs,
+        device=options.device,
+        seed=options.seed,
+        trust_code=options.trust_code,
+        workers=options.workers,
+        quiet=options.quiet,
     )
     for result in trained.crossvals.values():
         print(crossval_text(result))
@@ -47,5 +59,8 @@ def run(options: argparse.Namespace) -> int:
     folds = ", ".join(f"{configuration} {fold}" for configuration, fold in trained.done) or "none"
     print(f"Folds that are done: {folds}.")
     if trained.done:
-        print(f"To predict: autoseg predict {options.work} IMAGES OUTPUT" + ("" if trained.ensemble_ready else "   (with the folds that are done)"))
+        print(
+            f"To predict: autoseg predict {options.work} IMAGES OUTPUT"
+            + ("" if trained.ensemble_ready else "   (with the folds that are done)")
+        )
     return 1 if trained.problems else 0

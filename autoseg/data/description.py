@@ -47,8 +47,13 @@ def describe(folder: Path) -> Description:
     channels = _channels(content, path)
     labels = _labels(content, path)
     return Description(
-        str(content.get("name") or folder.resolve().name), content, channels, labels,
-        _intensity_kinds(content, channels, path), _label_groups(content, labels, path))
+        str(content.get("name") or folder.resolve().name),
+        content,
+        channels,
+        labels,
+        _intensity_kinds(content, channels, path),
+        _label_groups(content, labels, path),
+    )
 
 
 def read_groups(folder: Path, content: dict[str, Any], cases: Iterable[str]) -> tuple[dict[str, str], list[Problem]]:

@@ -46,12 +46,14 @@ def read_slices(files: Sequence[Path], place_named: Path) -> Pixels:
     slices = [found for path in files if (found := _look(path)) is not None]
     if not slices:
         raise UnreadableFileError(
-            "none of its DICOM files holds an image", file=place_named, remedy="Give a folder with one series of slices")
+            "none of its DICOM files holds an image", file=place_named, remedy="Give a folder with one series of slices"
+        )
     series = sorted({s.series for s in slices})
     if len(series) > 1:
         counts = ", ".join(f"{sum(s.series == uid for s in slices)} files" for uid in series)
         raise DatasetError(
-            f"{len(series)} DICOM series lie together ({counts})", file=place_named, remedy="Put each series into a folder of its own")
+            f"{len(series)} DICOM series lie together ({counts})", file=place_named, remedy="Put each series into a folder of its own"
+        )
     slices = _in_order(slices, place_named)
     values = np.stack([_values(s) for s in slices])[None]
     first = slices[0]
@@ -92,8 +94,10 @@ def _in_order(slices: list[_Slice], named: Path) -> list[_Slice]:
         same = other.size == first.size and np.allclose(other.spacing[:2], first.spacing[:2], rtol=1e-3)
         if not (same and np.allclose(other.direction, first.direction, atol=1e-3)):
             raise GridError(
-                f"its slices differ in size, spacing or direction ({first.path.name} and {other.path.name})", file=named,
-                remedy="Leave out the slices that do not belong to the volume")
+                f"its slices differ in size, spacing or direction ({first.path.name} and {other.path.name})",
+                file=named,
+                remedy="Leave out the slices that do not belong to the volume",
+            )
     if len(slices) == 1:
         return slices
     heights = {id(s): float(s.origin @ first.direction[:, 2]) for s in slices}
@@ -102,13 +106,18 @@ def _in_order(slices: list[_Slice], named: Path) -> list[_Slice]:
     usual = float(np.median(steps))
     if (steps <= 1e-3).any():
         raise GridError(
-            f"{int((steps <= 1e-3).sum())} of its {len(slices)} slices lie at the position of another", file=named,
-            remedy="Leave out doubled slices; put each time point into a folder of its own")
+            f"{int((steps <= 1e-3).sum())} of its {len(slices)} slices lie at the position of another",
+            file=named,
+            remedy="Leave out doubled slices; put each time point into a folder of its own",
+        )
     if (wide := np.abs(steps - usual) > NEAR_VOXELS * usual).any():
         at = int(np.argmax(wide))
         raise GridError(
             f"its slices are not evenly spaced: usually {usual:.4g} mm apart, {steps[at]:.4g} mm after slice {at + 1} of {len(slices)}"
-            f" ({int(wide.sum())} such steps)", file=named, remedy="Add the missing slices, or leave the series out")
+            f" ({int(wide.sum())} such steps)",
+            file=named,
+            remedy="Add the missing slices, or leave the series out",
+        )
     return ordered
 
 

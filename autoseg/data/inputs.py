@@ -30,7 +30,8 @@ def find_inputs(path: Path, channels: int) -> tuple[list[CaseFiles], list[Proble
         cases = {path.resolve().name: Found([path])}
     elif (path / "imagesTs").is_dir() or (path / "imagesTr").is_dir():
         raise DatasetError(
-            f"it is a dataset, not a folder of images (it holds {listing(path)})", file=path, remedy="Give its imagesTs folder")
+            f"it is a dataset, not a folder of images (it holds {listing(path)})", file=path, remedy="Give its imagesTs folder"
+        )
     else:
         cases = group(entries(path), channels)
         for folder in visible(path):
@@ -38,8 +39,10 @@ def find_inputs(path: Path, channels: int) -> tuple[list[CaseFiles], list[Proble
                 cases[folder.name] = found
     if not cases:
         raise DatasetError(
-            f"no image is in it (it holds {listing(path)})", file=path,
-            remedy="Give images as .nii.gz, .nrrd, .mha, .png or DICOM series folders")
+            f"no image is in it (it holds {listing(path)})",
+            file=path,
+            remedy="Give images as .nii.gz, .nrrd, .mha, .png or DICOM series folders",
+        )
     good, problems = [], []
     for case, found in sorted(cases.items()):
         try:

@@ -62,7 +62,8 @@ class LabelSet:
             order = tuple(int(v) for v in region_order or ())
             if len(order) != len(plain):
                 raise LabelError(
-                    f"{len(plain)} regions need `regions_class_order` with {len(plain)} values, found {len(order)}", remedy=remedy)
+                    f"{len(plain)} regions need `regions_class_order` with {len(plain)} values, found {len(order)}", remedy=remedy
+                )
             if missing := [v for v, values in zip(order, plain.values(), strict=True) if v not in values]:
                 raise LabelError(f"regions_class_order writes {missing}, which its region does not contain", remedy=remedy)
         elif len({v for values in plain.values() for v in values}) < len(plain):

@@ -50,12 +50,24 @@ def open_dataset(folder: Path) -> Dataset:
     if not cases:
         why = f"first of {len(problems)} problems: {problems[0].case}: {problems[0].message}" if problems else f"it holds {listing(folder)}"
         raise DatasetError(
-            f"its layout is that of {layout}, but no case has both image and label map ({why})", file=folder,
-            remedy="Put an image and a label map of the same name into the folders")
+            f"its layout is that of {layout}, but no case has both image and label map ({why})",
+            file=folder,
+            remedy="Put an image and a label map of the same name into the folders",
+        )
     groups, unknown = read_groups(folder, about.content, (c.case for c in cases))
     return Dataset(
-        about.name, folder, layout, tuple(cases), channels, about.labels, groups, about.intensity_kinds, about.label_groups,
-        read_folds(folder), (*problems, *unknown, *_unknown_kinds(about, found)))
+        about.name,
+        folder,
+        layout,
+        tuple(cases),
+        channels,
+        about.labels,
+        groups,
+        about.intensity_kinds,
+        about.label_groups,
+        read_folds(folder),
+        (*problems, *unknown, *_unknown_kinds(about, found)),
+    )
 
 
 def _recognise(folder: Path, content: dict[str, Any]) -> tuple[str, dict[str, Found]]:
@@ -74,8 +86,10 @@ def _recognise(folder: Path, content: dict[str, Any]) -> tuple[str, dict[str, Fo
     if any((f.whole or f.numbered) and f.labels for f in found.values()):
         return CASE_FOLDERS, {case: f for case, f in found.items() if f.whole or f.numbered or f.labels}
     raise DatasetError(
-        f"no layout of a dataset fits. Looked for: {LOOKED_FOR}. It holds: {listing(folder)}", file=folder,
-        remedy="Arrange the files in one of these ways")
+        f"no layout of a dataset fits. Looked for: {LOOKED_FOR}. It holds: {listing(folder)}",
+        file=folder,
+        remedy="Arrange the files in one of these ways",
+    )
 
 
 def _case_folder(folder: Path) -> Found:
@@ -123,17 +137,18 @@ def _listed(folder: Path, training: list[Any]) -> dict[str, Found]:
             images, label = [folder / p for p in images], folder / item["label"]
         except (TypeError, KeyError) as error:
             raise DatasetError(
-                f"`training` holds {item!r}, no {{image, label}}", file=folder / "dataset.json", remedy="Correct the entry") from error
+                f"`training` holds {item!r}, no {{image, label}}", file=folder / "dataset.json", remedy="Correct the entry"
+            ) from error
         stem = split_ending(images[0].name)[0]
         name = split_ending(label.name)[0]
         parts = split_channel(stem)
         case = parts[0] if parts and (parts[0] == name or len(images) > 1) else stem
         files = found.setdefault(case, Found())
         files.labels.append(label)
-        if len(images) == 1 and not images[0].exists():
-            if numbered := _channels_of(images[0].parent, stem):
-                files.numbered.update(numbered)
-                continue
+        numbered = {} if len(images) > 1 or images[0].exists() else _channels_of(images[0].parent, stem)
+        if numbered:
+            files.numbered.update(numbered)
+            continue
         for number, path in enumerate(images):
             add_image(files, path, number if len(images) > 1 else None)
     return dict(sorted(found.items()))

@@ -37,7 +37,8 @@ def read_nifti(path: Path) -> Pixels:
     start, needed = int(header["vox_offset"]), int(np.prod(sizes)) * dtype.itemsize
     if not header.sizeof_hdr <= start <= len(raw) - needed:
         raise UnreadableFileError(
-            f"it is truncated: {max(len(raw) - start, 0)} of {needed} bytes of voxels are there", file=path, remedy=COPY_AGAIN)
+            f"it is truncated: {max(len(raw) - start, 0)} of {needed} bytes of voxels are there", file=path, remedy=COPY_AGAIN
+        )
     planar = len(sizes) == 2
     four = (*sizes, 1, 1)[:4] if len(sizes) < 4 else (*sizes[:3], int(np.prod(sizes[3:])))
     values = np.ndarray(four, dtype, buffer=raw, offset=start, order="F").T
@@ -109,7 +110,8 @@ def _data_type(header, path: Path) -> np.dtype:
         raise UnreadableFileError(f"its data type is unknown ({error})", file=path, remedy="Export it as integers or floats") from error
     if dtype.kind not in "uif":
         raise UnreadableFileError(
-            f"its voxels are {dtype}, neither integers nor floats", file=path, remedy="Export it as integers or floats")
+            f"its voxels are {dtype}, neither integers nor floats", file=path, remedy="Export it as integers or floats"
+        )
     return dtype
 
 
@@ -140,17 +142,25 @@ def _grid(header, shape: Triple, planar: bool, path: Path) -> tuple[Grid, tuple[
         steps, origin = qform[:3, :3], qform[:3, 3]
     else:
         steps, origin = np.diag(spacing), np.zeros(3)
-        doubts.append(GridError(
-            "its header gives no orientation (sform and qform code 0): its axes are taken to run to the right, front and head",
-            file=path, remedy="Check left and right in a viewer"))
+        doubts.append(
+            GridError(
+                "its header gives no orientation (sform and qform code 0): its axes are taken to run to the right, front and head",
+                file=path,
+                remedy="Check left and right in a viewer",
+            )
+        )
     grid, sheared = place(RAS_TO_LPS @ steps * scale, RAS_TO_LPS @ origin * scale, shape, planar=planar, file=path)
     if sform is not None and qform is not None:
         other, _ = place(RAS_TO_LPS @ qform[:3, :3] * scale, RAS_TO_LPS @ qform[:3, 3] * scale, shape, planar=planar, file=path)
         apart = grid.distance(other)
         if apart > NEAR_VOXELS:
-            doubts.append(GridError(
-                f"its sform and qform place it {apart:.1f} voxels apart; the sform holds", file=path,
-                remedy="Check that other programs used with these files read it alike"))
+            doubts.append(
+                GridError(
+                    f"its sform and qform place it {apart:.1f} voxels apart; the sform holds",
+                    file=path,
+                    remedy="Check that other programs used with these files read it alike",
+                )
+            )
     return grid, (*doubts, *sheared)
 
 
@@ -185,6 +195,8 @@ def _sform_steps(steps: np.ndarray, spacing: np.ndarray, alone: bool, planar: bo
     filled_in = not np.allclose(spacing, 1)
     winner = "pixdim" if filled_in else "the sform"
     doubt = GridError(
-        f"its sform says {millimetres(norms[::-1])} (z, y, x), its pixdim {millimetres(spacing[::-1])}; {winner} holds", file=path,
-        remedy="Correct the header if that is wrong")
+        f"its sform says {millimetres(norms[::-1])} (z, y, x), its pixdim {millimetres(spacing[::-1])}; {winner} holds",
+        file=path,
+        remedy="Correct the header if that is wrong",
+    )
     return (steps / norms * spacing if filled_in else steps), [doubt]

@@ -82,7 +82,8 @@ def image_files(found: Found, channels: int) -> tuple[Path, ...]:
     """
     if not found.whole and not found.numbered:
         raise DatasetError(
-            "a label map without image", file=next(iter(found.labels), None), remedy="Add the image, or remove the label map")
+            "a label map without image", file=next(iter(found.labels), None), remedy="Add the image, or remove the label map"
+        )
     everything = [*found.whole, *(p for paths in found.numbered.values() for p in paths)]
     for paths in (everything if found.whole else [], *found.numbered.values()):
         if len(paths) > 1:
@@ -98,7 +99,8 @@ def image_files(found: Found, channels: int) -> tuple[Path, ...]:
         parts = [f"{word} channel {', '.join(f'_{n:04d}' for n in some)}" for word, some in kinds if some]
         raise ChannelError(
             f"{' and '.join(parts)}; {channels} expected, found {_names(everything)}",
-            remedy="Add or remove channel files; rename them if the numbers are no channels")
+            remedy="Add or remove channel files; rename them if the numbers are no channels",
+        )
     return tuple(found.numbered[n][0] for n in range(channels))
 
 
@@ -108,7 +110,8 @@ def _label(found: Found) -> Path:
         raise DatasetError("an image without label map", file=images[0], remedy="Add the label map, or remove the image")
     if len(found.labels) > 1:
         raise DatasetError(
-            f"a duplicate: {_names(found.labels)} are label maps of one case", file=found.labels[0], remedy="Keep one of them")
+            f"a duplicate: {_names(found.labels)} are label maps of one case", file=found.labels[0], remedy="Keep one of them"
+        )
     return found.labels[0]
 
 

@@ -36,7 +36,8 @@ def place(
     norms = np.sqrt((steps**2).sum(axis=0))
     if not (np.isfinite(steps).all() and np.isfinite(origin).all() and (norms > 0).all()):
         raise GridError(
-            f"its spacing is {millimetres(norms[::-1])} (z, y, x) and its origin {origin.tolist()}", file=file, remedy="Correct the header")
+            f"its spacing is {millimetres(norms[::-1])} (z, y, x) and its origin {origin.tolist()}", file=file, remedy="Correct the header"
+        )
     unit = steps / norms
     cosines = np.abs(unit.T @ unit - np.eye(3)).max()
     shear = float(np.degrees(np.arcsin(min(cosines, 1.0))))
@@ -44,7 +45,9 @@ def place(
         raise GridError(
             f"its axes are {shear:.1f} degrees from perpendicular (up to {MENDED_SHEAR_DEGREES:g} is mended), as after a sheared"
             " transform or a tilted gantry",
-            file=file, remedy="Resample the image, and its label map alike, onto perpendicular axes")
+            file=file,
+            remedy="Resample the image, and its label map alike, onto perpendicular axes",
+        )
     if cosines > 1e-6:  # beyond the rounding of 32-bit headers
         left, _, right = np.linalg.svd(unit)
         unit = left @ right
@@ -59,9 +62,13 @@ def place(
     moved = float(np.abs((steps - unit * norms) / norms @ far).max())
     if moved <= NEAR_VOXELS:
         return grid, ()
-    return grid, (GridError(
-        f"its axes are {shear:.2f} degrees from perpendicular; they were made so, which moves a corner by {moved:.1f} voxels",
-        file=file, remedy="Check the header if positions matter"),)
+    return grid, (
+        GridError(
+            f"its axes are {shear:.2f} degrees from perpendicular; they were made so, which moves a corner by {moved:.1f} voxels",
+            file=file,
+            remedy="Check the header if positions matter",
+        ),
+    )
 
 
 def orientation_for(grid: Grid, orientation: str) -> Orientation:
@@ -103,8 +110,10 @@ def match(grid: Grid, other: Grid, *, what: str, file: object) -> tuple[Orientat
     moved = other.oriented(change)
     if moved.shape != grid.shape:
         raise GridError(
-            f"its shape is {other.shape} (z, y, x), that of {what} is {grid.shape}", file=file,
-            remedy="Resample one onto the other's grid, or pair the right files")
+            f"its shape is {other.shape} (z, y, x), that of {what} is {grid.shape}",
+            file=file,
+            remedy="Resample one onto the other's grid, or pair the right files",
+        )
     apart = grid.distance(moved)
     if apart <= SAME_VOXELS:
         return change, ()
@@ -114,7 +123,8 @@ def match(grid: Grid, other: Grid, *, what: str, file: object) -> tuple[Orientat
         return change, (GridError(f"{found}; taken as the same", file=file, remedy="Nothing need be done"),)
     detail = f"spacing {millimetres(moved.spacing)} against {millimetres(grid.spacing)}, origin {_point(moved)} against {_point(grid)}"
     raise GridError(
-        f"{found} ({detail})", file=file, remedy="Copy the geometry if the voxels do match, else resample one onto the other's grid")
+        f"{found} ({detail})", file=file, remedy="Copy the geometry if the voxels do match, else resample one onto the other's grid"
+    )
 
 
 def millimetres(spacing) -> str:

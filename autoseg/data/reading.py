@@ -86,15 +86,23 @@ def _read_case(files: CaseFiles, channels: int, wanted: str) -> Case:
         notices += [*doubts, *near]
     key = content_key(orientation_for(grid, "lps").apply(voxels))
     return Case(
-        files.case, Volume(voxels, grid), labels, stored, change, key,
-        tuple(Problem.of(notice.in_case(files.case), "warning") for notice in notices))
+        files.case,
+        Volume(voxels, grid),
+        labels,
+        stored,
+        change,
+        key,
+        tuple(Problem.of(notice.in_case(files.case), "warning") for notice in notices),
+    )
 
 
 def _require_channels(paths: Sequence[Path], in_first: int, channels: int) -> None:
     if len(paths) == 1 and in_first != channels:
         raise ChannelError(
-            f"it has {_count(in_first)}, {channels} expected", file=paths[0],
-            remedy="Give one file a channel (CASE_0000, CASE_0001, ...) or one file with all channels")
+            f"it has {_count(in_first)}, {channels} expected",
+            file=paths[0],
+            remedy="Give one file a channel (CASE_0000, CASE_0001, ...) or one file with all channels",
+        )
     if len(paths) > 1 and len(paths) != channels:
         raise ChannelError(f"it has {len(paths)} channel files, {channels} expected", remedy="Add or remove channel files")
     if len(paths) > 1 and in_first != 1:
@@ -125,19 +133,24 @@ def _fill(out: np.ndarray, values: np.ndarray, change: Orientation, paths: Seque
         if not np.isfinite(low) or not np.isfinite(high):
             nan, infinite = int(np.isnan(channel).sum()), int(np.isinf(channel).sum())
             raise IntensityError(
-                f"{where}{nan} NaN and {infinite} infinite values among {channel.size} voxels", file=paths[0],
-                remedy="Replace them by a value that means background, or leave the case out")
+                f"{where}{nan} NaN and {infinite} infinite values among {channel.size} voxels",
+                file=paths[0],
+                remedy="Replace them by a value that means background, or leave the case out",
+            )
         if low == high:
             raise IntensityError(
-                f"{where}every voxel is {low:g}", file=paths[0], remedy="Check the export; leave the case out if it holds no image")
+                f"{where}every voxel is {low:g}", file=paths[0], remedy="Check the export; leave the case out if it holds no image"
+            )
 
 
 def _label_map(path: Path) -> tuple[LabelMap, tuple[AutosegError, ...]]:
     pixels: Pixels = read_pixels(path)
     if len(pixels.values) != 1:
         raise LabelError(
-            f"a label map has one channel, this has {len(pixels.values)}", file=path,
-            remedy="Store one integer a voxel, not one channel a label")
+            f"a label map has one channel, this has {len(pixels.values)}",
+            file=path,
+            remedy="Store one integer a voxel, not one channel a label",
+        )
     values = pixels.values[0]
     doubts = list(pixels.doubts)
     if values.dtype.kind == "f":
@@ -147,8 +160,10 @@ def _label_map(path: Path) -> tuple[LabelMap, tuple[AutosegError, ...]]:
     low, high = int(values.min()), int(values.max())
     if low < 0:
         raise LabelError(
-            f"{int((values < 0).sum())} voxels have negative labels, down to {low}", file=path,
-            remedy="Use 0 for background and positive labels")
+            f"{int((values < 0).sum())} voxels have negative labels, down to {low}",
+            file=path,
+            remedy="Use 0 for background and positive labels",
+        )
     return LabelMap(values.astype(smallest_unsigned(high)), pixels.grid), tuple(doubts)
 
 
@@ -159,6 +174,8 @@ def _integers(values: np.ndarray, path: Path) -> np.ndarray:
     if wrong.any():
         some = ", ".join(f"{v:.6g}" for v in np.unique(values[wrong])[:4])
         raise LabelError(
-            f"{int(wrong.sum())} voxels have labels that are no integers ({some})", file=path,
-            remedy="Store integers; resample label maps with nearest neighbour")
+            f"{int(wrong.sum())} voxels have labels that are no integers ({some})",
+            file=path,
+            remedy="Store integers; resample label maps with nearest neighbour",
+        )
     return rounded.astype(np.int64)

@@ -123,14 +123,17 @@ def _lung(
     shape = ((x - centre * (0.85 + 0.15 * taper)) / np.maximum(radius * taper, 1)) ** 2 + (y / np.maximum(0.74 * depth * taper, 1)) ** 2
     dome = (0.20 if left else 0.27) * height * rng.uniform(0.8, 1.2)
     floor = -0.46 * height + dome * (1 - ((x - 0.8 * centre) / (0.5 * width)) ** 2 - (y / (0.9 * depth)) ** 2)
-    heart = ((x - 0.16 * width) / (0.34 * width)) ** 2 + ((y + 0.22 * depth) / (0.36 * depth)) ** 2 + ((z + 0.16 * height) / (0.30 * height)) ** 2
+    heart = ((x - 0.16 * width) / (0.34 * width)) ** 2 + ((y + 0.22 * depth) / (0.36 * depth)) ** 2
+    heart = heart + ((z + 0.16 * height) / (0.30 * height)) ** 2
     aorta = (x - 0.13 * width) ** 2 + (y - 0.40 * depth) ** 2 < 13**2
     spine = (x / 22) ** 2 + ((y - 0.60 * depth) / 19) ** 2 < 1
     lung = (shape < 1) & (z > floor) & (z < height / 2) & (heart > 1) & ~aorta & ~spine & (side * x > 0.09 * width)
     return lung, z - floor
 
 
-def _with_vessels(hu: np.ndarray, space: Space, inside: np.ndarray, size: tuple[float, float, float], rng: np.random.Generator) -> np.ndarray:
+def _with_vessels(
+    hu: np.ndarray, space: Space, inside: np.ndarray, size: tuple[float, float, float], rng: np.random.Generator
+) -> np.ndarray:
     share = np.zeros(space.shape, np.float32)
     for side in SIDES.values():
         hilum = np.array([rng.uniform(-12, 6), 0.06 * size[1], side * 0.14 * size[0]])

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
 
 from autoseg.demo.anatomy import Chest, Space, make_chest
 from autoseg.files import appears_whole, write_text

@@ -95,7 +95,9 @@ def _baseline_dice(folder: Path, name: str) -> float:
     case = _fresh_case(folder, name)
     voxels = case.image.voxels[0]
     found = threshold_baseline(voxels, intensity_kind(voxels, channel_name="CT").kind, case.image.grid.spacing)
-    return overlap(found.astype(np.uint8), (case.labels.voxels == LABELS["infection"]).astype(np.uint8), {"infection": (1,)})["infection"].dice
+    return overlap(found.astype(np.uint8), (case.labels.voxels == LABELS["infection"]).astype(np.uint8), {"infection": (1,)})[
+        "infection"
+    ].dice
 
 
 def _montage(folder: Path, fresh: list[str]) -> Path:

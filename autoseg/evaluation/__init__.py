@@ -6,6 +6,20 @@ from autoseg.evaluation.scores import CaseScores, ClassScores, FoldScores, read_
 from autoseg.evaluation.tables import crossval_text
 
 __all__ = [
-    "CaseScores", "ClassScores", "CrossValidation", "Evaluation", "FoldScores", "Pair", "cross_validate", "crossval_text", "evaluate_folders",
-    "evaluation_text", "fold_scores", "read_scores", "score_case", "write_crossval", "write_evaluation", "write_scores",
+    "CaseScores",
+    "ClassScores",
+    "CrossValidation",
+    "Evaluation",
+    "FoldScores",
+    "Pair",
+    "cross_validate",
+    "crossval_text",
+    "evaluate_folders",
+    "evaluation_text",
+    "fold_scores",
+    "read_scores",
+    "score_case",
+    "write_crossval",
+    "write_evaluation",
+    "write_scores",
 ]

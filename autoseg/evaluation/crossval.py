@@ -49,7 +49,8 @@ def cross_validate(folds: Sequence[FoldScores], plan: EvaluationPlan) -> CrossVa
         if fold.classes != scored[0].classes or fold.groups != scored[0].groups:
             raise PlanError(
                 f"fold {fold.fold} scores {', '.join(fold.classes)}, fold {scored[0].fold} {', '.join(scored[0].classes)}",
-                remedy="Train the folds by the same plan")
+                remedy="Train the folds by the same plan",
+            )
     times = Counter(case.case for fold in scored for case in fold.cases)
     if twice := sorted(case for case, count in times.items() if count > 1):
         raise PlanError(f"{', '.join(twice[:4])} was held out in two folds", remedy="Train the folds by the same folds.json")

@@ -52,7 +52,12 @@ class Evaluation:
 
 
 def score_pairs(
-    pairs: Sequence[Pair], *, labels: LabelSet | None, groups: Mapping[str, Sequence[str]], metrics: Sequence[str], workers: int | None,
+    pairs: Sequence[Pair],
+    *,
+    labels: LabelSet | None,
+    groups: Mapping[str, Sequence[str]],
+    metrics: Sequence[str],
+    workers: int | None,
     on_case: Callable[[str], None] | None = None,
 ) -> tuple[list[CaseScores], list[Problem]]:
     """Scores of each pair in the given order, and a problem for each that cannot be scored.
@@ -81,7 +86,9 @@ def _score_pair(pair: Pair, labels: LabelSet | None, groups: dict[str, Sequence[
     if labels is None:
         labels = labels_of_values({*values_present(reference.voxels).tolist(), *values_present(prediction.voxels).tolist()})
     try:
-        return score_case(prediction, reference, case=pair.case, labels=labels, groups=groups, metrics=metrics, content_key=pair.content_key)
+        return score_case(
+            prediction, reference, case=pair.case, labels=labels, groups=groups, metrics=metrics, content_key=pair.content_key
+        )
     except AutosegError as error:  # what is wrong with a pair is wrong with its prediction
         raise type(error)(error.message, case=pair.case, file=pair.prediction, remedy=error.remedy) from error
 
@@ -93,7 +100,12 @@ def labels_of_values(values: set[int]) -> LabelSet:
 
 
 def fold_scores(
-    fold: int | str, pairs: Sequence[Pair], *, labels: LabelSet, groups: Mapping[str, Sequence[str]], metrics: Sequence[str],
+    fold: int | str,
+    pairs: Sequence[Pair],
+    *,
+    labels: LabelSet,
+    groups: Mapping[str, Sequence[str]],
+    metrics: Sequence[str],
     workers: int | None = None,
 ) -> tuple[FoldScores, list[Problem]]:
     """A fold's held-out cases against their truth, and what could not be scored."""
@@ -102,7 +114,12 @@ def fold_scores(
 
 
 def evaluate_folders(
-    predictions: Path, references: Path, *, labels: LabelSet | None, groups: Mapping[str, Sequence[str]], metrics: Sequence[str],
+    predictions: Path,
+    references: Path,
+    *,
+    labels: LabelSet | None,
+    groups: Mapping[str, Sequence[str]],
+    metrics: Sequence[str],
     workers: int | None = None,
 ) -> Evaluation:
     """Score each prediction against the reference of the same case.
@@ -125,7 +142,8 @@ def evaluate_folders(
     if not both:
         raise DatasetError(
             f"no case has both: {_some(predicted)} in {predictions.name}, {_some(true)} in {references.name}",
-            remedy="Name predictions and references alike")
+            remedy="Name predictions and references alike",
+        )
     used = {path for pair in both.values() for path in pair}
     problems = [_unpaired(name, "a reference, but no prediction", path) for name, path in sorted(true.items()) if path not in used]
     problems += [_unpaired(name, "a prediction, but no reference", path) for name, path in sorted(predicted.items()) if path not in used]
@@ -194,9 +212,15 @@ def read_summary(path: Path) -> tuple[dict[str, dict], list[Problem]]:
     try:
         return dict(read_json(path, "predictions")["cases"]), []
     except (PlanError, KeyError, TypeError):
-        return {}, [Problem(
-            "warning", "DatasetError", "it was not written by autoseg predict, so cases that the model was trained on are not known",
-            "Leave such cases out", file=path.name)]
+        return {}, [
+            Problem(
+                "warning",
+                "DatasetError",
+                "it was not written by autoseg predict, so cases that the model was trained on are not known",
+                "Leave such cases out",
+                file=path.name,
+            )
+        ]
 
 
 def with_same_classes(cases: Sequence[CaseScores]) -> list[CaseScores]:
@@ -218,8 +242,12 @@ def _unpaired(case: str, what: str, path: Path) -> Problem:
 
 def _seen(case: str, folds: Sequence[int | str]) -> Problem:
     return Problem(
-        "warning", "TrainedOn", f"the model was trained on it (fold {', '.join(map(str, folds))}): listed apart, not in the headline",
-        "Evaluate on cases that the model has not seen", case)
+        "warning",
+        "TrainedOn",
+        f"the model was trained on it (fold {', '.join(map(str, folds))}): listed apart, not in the headline",
+        "Evaluate on cases that the model has not seen",
+        case,
+    )
 
 
 def _some(files: Mapping[str, Path]) -> str:
@@ -229,23 +257,30 @@ def _some(files: Mapping[str, Path]) -> str:
 
 def write_evaluation(path: Path, result: Evaluation) -> None:
     """Write the evaluation as JSON, whole or not at all; undefined values are null."""
-    write_json(path, "evaluation", {
-        "groups": {name: list(members) for name, members in result.groups.items()},
-        "classes": classes_as_json(result.classes),
-        "foreground_mean": {"dice": none_if_undefined(result.foreground_mean)},
-        "cases": {case.case: case_as_json(case) for case in result.cases},
-        "trained_on": {case.case: case_as_json(case) for case in result.trained_on},
-        "problems": [vars(problem) for problem in result.problems],
-    })
+    write_json(
+        path,
+        "evaluation",
+        {
+            "groups": {name: list(members) for name, members in result.groups.items()},
+            "classes": classes_as_json(result.classes),
+            "foreground_mean": {"dice": none_if_undefined(result.foreground_mean)},
+            "cases": {case.case: case_as_json(case) for case in result.cases},
+            "trained_on": {case.case: case_as_json(case) for case in result.trained_on},
+            "problems": [vars(problem) for problem in result.problems],
+        },
+    )
 
 
 def evaluation_text(result: Evaluation) -> str:
     """The evaluation as text: headline, cases, and apart the cases that the model was trained on."""
     count = len(result.cases)
-    parts = [f"Evaluation of {count} {'case' if count == 1 else 'cases'}" + (" that the model was not trained on." if result.trained_on else ".")]
+    unseen = " that the model was not trained on" if result.trained_on else ""
+    parts = [f"Evaluation of {count} {'case' if count == 1 else 'cases'}{unseen}."]
     if result.cases:
-        parts += [headline(result.classes, result.groups, result.foreground_mean),
-                  f"Dice by case, and predicted/true volume in ml.\n\n{cases_text(result.cases)}"]
+        parts += [
+            headline(result.classes, result.groups, result.foreground_mean),
+            f"Dice by case, and predicted/true volume in ml.\n\n{cases_text(result.cases)}",
+        ]
     if result.trained_on:
         parts.append(f"Trained on, so not counted above.\n\n{cases_text(result.trained_on)}")
     return "\n\n".join(parts) + "\n"

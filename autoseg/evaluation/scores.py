@@ -82,8 +82,14 @@ class FoldScores:
 
 
 def score_case(
-    prediction: LabelMap, reference: LabelMap, *, case: str, labels: LabelSet, groups: Mapping[str, Sequence[str]],
-    metrics: Sequence[str], content_key: str | None = None,
+    prediction: LabelMap,
+    reference: LabelMap,
+    *,
+    case: str,
+    labels: LabelSet,
+    groups: Mapping[str, Sequence[str]],
+    metrics: Sequence[str],
+    content_key: str | None = None,
 ) -> CaseScores:
     """Compare a prediction with the truth, voxel by voxel on the truth's grid (paper.md item 18).
 
@@ -103,7 +109,10 @@ def score_case(
     for what, array in ((PREDICTION, voxels), ("the reference", reference.voxels)):
         if unknown := labels.unknown(values_present(array)):
             raise LabelError(
-                f"{what} holds {unknown[:6]}, which are no declared labels", case=case, remedy="Give the dataset.json that declares its labels")
+                f"{what} holds {unknown[:6]}, which are no declared labels",
+                case=case,
+                remedy="Give the dataset.json that declares its labels",
+            )
     table = overlap(voxels, reference.voxels, named_values(labels, groups), ignore=labels.ignore)
     return _case_scores(case, content_key, table, metrics, reference.grid.voxel_ml)
 
@@ -120,7 +129,8 @@ def named_values(labels: LabelSet, groups: Mapping[str, Sequence[str]]) -> dict[
     values = dict(zip(labels.names, labels.values, strict=True))
     for group, members in groups.items():
         if missing := [m for m in members if m not in labels.names]:
-            raise PlanError(f"the group {group!r} holds {missing}, the labels are {', '.join(labels.names)}", remedy="Correct groups_of_labels")
+            names = ", ".join(labels.names)
+            raise PlanError(f"the group {group!r} holds {missing}, the labels are {names}", remedy="Correct groups_of_labels")
         values[group] = tuple(dict.fromkeys(v for m in members for v in values[m]))
     return values
 
@@ -134,12 +144,16 @@ def values_present(array: np.ndarray) -> np.ndarray:
 
 def write_scores(path: Path, scores: FoldScores) -> None:
     """Write scores.json, whole or not at all; undefined values are null."""
-    write_json(path, "scores", {
-        "fold": scores.fold,
-        "classes": list(scores.classes),
-        "groups": {name: list(members) for name, members in scores.groups.items()},
-        "cases": {case.case: case_as_json(case) for case in scores.cases},
-    })
+    write_json(
+        path,
+        "scores",
+        {
+            "fold": scores.fold,
+            "classes": list(scores.classes),
+            "groups": {name: list(members) for name, members in scores.groups.items()},
+            "cases": {case.case: case_as_json(case) for case in scores.cases},
+        },
+    )
 
 
 def read_scores(path: Path) -> FoldScores:
@@ -155,7 +169,8 @@ def read_scores(path: Path) -> FoldScores:
         cases = tuple(_case_from_json(name, row, order) for name, row in content["cases"].items())
         return FoldScores(content["fold"], groups, cases)
     except (KeyError, TypeError, AttributeError) as error:
-        raise PlanError(f"its content is not that of a scores.json ({error!r})", file=path, remedy="Remove it and run train again") from error
+        message = f"its content is not that of a scores.json ({error!r})"
+        raise PlanError(message, file=path, remedy="Remove it and run train again") from error
 
 
 def case_as_json(case: CaseScores) -> dict[str, Any]:
@@ -166,9 +181,14 @@ def case_as_json(case: CaseScores) -> dict[str, Any]:
 def _class_as_json(scores: ClassScores) -> dict[str, Any]:
     counts = scores.counts
     return {
-        "TP": counts.TP, "FP": counts.FP, "FN": counts.FN, "TN": counts.TN,
+        "TP": counts.TP,
+        "FP": counts.FP,
+        "FN": counts.FN,
+        "TN": counts.TN,
         **{metric: none_if_undefined(value) for metric, value in scores.values.items()},
-        "truth_ml": scores.truth_ml, "prediction_ml": scores.prediction_ml, "voxel_ml": scores.voxel_ml,
+        "truth_ml": scores.truth_ml,
+        "prediction_ml": scores.prediction_ml,
+        "voxel_ml": scores.voxel_ml,
     }
 
 

@@ -74,8 +74,13 @@ def _summarise_class(scores: Sequence) -> ClassSummary:
     alarms = [s.false_positive_ml for s in scores if not s.present]
     metrics = {metric: _summarise_values([s.values[metric] for s in present]) for metric in (scores[0].values if scores else ())}
     return ClassSummary(
-        len(present), len(alarms), sum(ml > 0 for ml in alarms),
-        float(np.mean(alarms)) if alarms else math.nan, max(alarms, default=math.nan), metrics)
+        len(present),
+        len(alarms),
+        sum(ml > 0 for ml in alarms),
+        float(np.mean(alarms)) if alarms else math.nan,
+        max(alarms, default=math.nan),
+        metrics,
+    )
 
 
 def _summarise_values(values: Sequence[float]) -> MetricSummary:

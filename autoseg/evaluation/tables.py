@@ -45,7 +45,8 @@ def summary_text(classes: Mapping[str, ClassSummary], groups: Mapping[str, Seque
     metrics = list(next(iter(classes.values())).metrics) if classes else []
     others = [m for m in metrics if m != "dice"]
     spread = ["Dice mean", "std", "median", "quartiles"] if "dice" in metrics else []
-    header = ["class", "present", "absent", *spread, *(f"{SHORT[m]} mean" for m in others), "undefined", "alarms", "FP ml mean", "FP ml max"]
+    header = ["class", "present", "absent", *spread, *(f"{SHORT[m]} mean" for m in others)]
+    header += ["undefined", "alarms", "FP ml mean", "FP ml max"]
     rows = []
     for name, row in classes.items():
         cells = [f"{name} ({' + '.join(groups[name])})" if name in groups else name, str(row.present), str(row.absent)]
@@ -101,12 +102,14 @@ def crossval_text(result: CrossValidation) -> str:
     """Everything that crossval.txt shows."""
     folds = {case.case: fold.fold for fold in result.folds for case in fold.cases}
     count, parts = len(result.folds), []
-    parts.append(f"Cross-validation: {len(folds)} cases in {count} {'fold' if count == 1 else 'folds'}, each predicted by the fold that did not train on it.")
+    in_folds = f"{len(folds)} cases in {count} {'fold' if count == 1 else 'folds'}"
+    parts.append(f"Cross-validation: {in_folds}, each predicted by the fold that did not train on it.")
     parts.append(headline(result.classes, result.groups, result.foreground_mean))
     if result.table_1 is not None:
         parts.append(
             "Table 1 of the paper: the median over each fold's cases, a group as the mean of its members' medians; AVG is the mean of the\n"
-            f"folds; left out are undefined values.\n\n{table_1_text(result.table_1)}")
+            f"folds; left out are undefined values.\n\n{table_1_text(result.table_1)}"
+        )
     if any("dice" in row.metrics for row in result.classes.values()):
         parts.append(f"Mean Dice by fold.\n\n{fold_text(result)}")
         parts.append(f"Dice by case, and predicted/true volume in ml.\n\n{cases_text(result.cases, folds)}")

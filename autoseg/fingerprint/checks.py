@@ -31,9 +31,16 @@ def check(dataset: Dataset, fingerprint: Fingerprint) -> list[Problem]:
     """
     cases = fingerprint.cases
     return [
-        *_empty_cases(cases, dataset), *_classes(dataset, fingerprint), *_unsure_kinds(cases, dataset), *_mixed_kinds(cases, dataset),
-        *_outliers(cases), *_tilted(cases), *_same_images(cases, dataset.groups), *_scans_of_one_patient(cases, dataset.groups),
-        *_side_order(cases, fingerprint), *_look_like_sides(cases, dataset),
+        *_empty_cases(cases, dataset),
+        *_classes(dataset, fingerprint),
+        *_unsure_kinds(cases, dataset),
+        *_mixed_kinds(cases, dataset),
+        *_outliers(cases),
+        *_tilted(cases),
+        *_same_images(cases, dataset.groups),
+        *_scans_of_one_patient(cases, dataset.groups),
+        *_side_order(cases, fingerprint),
+        *_look_like_sides(cases, dataset),
     ]
 
 
@@ -46,9 +53,15 @@ def _some(names: Iterable[str]) -> str:
 def _empty_cases(cases: Mapping[str, CaseMeasures], dataset: Dataset) -> list[Problem]:
     background = dataset.labels.background
     return [
-        Problem("warning", "LabelError", f"its label map holds only background ({background})",
-                "Nothing need be done if nothing is there to see; else correct the label map", case=name)
-        for name, case in cases.items() if set(case.label_voxels) == {background}
+        Problem(
+            "warning",
+            "LabelError",
+            f"its label map holds only background ({background})",
+            "Nothing need be done if nothing is there to see; else correct the label map",
+            case=name,
+        )
+        for name, case in cases.items()
+        if set(case.label_voxels) == {background}
     ]
 
 
@@ -65,19 +78,32 @@ def _classes(dataset: Dataset, fingerprint: Fingerprint) -> list[Problem]:
             tiny.append(f"{name} ({median(voxels):g})")
     rows = [
         (absent, "no case shows", "It stays an output that learns to be empty; remove it from dataset.json if that is not meant"),
-        (rare, f"fewer than {few} of {count} cases show (number in brackets)",
-         "Some folds cannot learn or score it; add cases that show it"),
-        (tiny, f"cover fewer than {TINY_VOXELS} voxels in the median (number in brackets)",
-         "Scores of so few voxels jump; check the label, or use images of finer spacing"),
+        (
+            rare,
+            f"fewer than {few} of {count} cases show (number in brackets)",
+            "Some folds cannot learn or score it; add cases that show it",
+        ),
+        (
+            tiny,
+            f"cover fewer than {TINY_VOXELS} voxels in the median (number in brackets)",
+            "Scores of so few voxels jump; check the label, or use images of finer spacing",
+        ),
     ]
     return [Problem("warning", "LabelError", f"{what}: {_some(names)}", remedy) for names, what, remedy in rows if names]
 
 
 def _unsure_kinds(cases: Mapping[str, CaseMeasures], dataset: Dataset) -> list[Problem]:
     return [
-        Problem("warning", "IntensityError", f"channel {channel!r} counts as {measures.kind!r} for want of better: {measures.why}",
-                f'Check its units; `intensity_kind: {{"{name}": {{"{channel}": ...}}}}` in dataset.json decides', case=name)
-        for name, case in cases.items() for channel, measures in zip(dataset.channels, case.channels, strict=True) if not measures.sure
+        Problem(
+            "warning",
+            "IntensityError",
+            f"channel {channel!r} counts as {measures.kind!r} for want of better: {measures.why}",
+            f'Check its units; `intensity_kind: {{"{name}": {{"{channel}": ...}}}}` in dataset.json decides',
+            case=name,
+        )
+        for name, case in cases.items()
+        for channel, measures in zip(dataset.channels, case.channels, strict=True)
+        if not measures.sure
     ]
 
 
@@ -87,8 +113,14 @@ def _mixed_kinds(cases: Mapping[str, CaseMeasures], dataset: Dataset) -> list[Pr
         kinds = Counter(case.channels[number].kind for case in cases.values())
         if len(kinds) > 1:
             counts = " and ".join(f"{n} {kind!r}" for kind, n in sorted(kinds.items()))
-            rows.append(Problem("warning", "IntensityError", f"channel {channel!r} has {counts} cases",
-                                "Nothing need be done: each kind gets its own steps; fresh cases are told apart the same way"))
+            rows.append(
+                Problem(
+                    "warning",
+                    "IntensityError",
+                    f"channel {channel!r} has {counts} cases",
+                    "Nothing need be done: each kind gets its own steps; fresh cases are told apart the same way",
+                )
+            )
     return rows
 
 
@@ -104,8 +136,11 @@ def _outliers(cases: Mapping[str, CaseMeasures]) -> list[Problem]:
         ("extent", extents, "Check that it shows the same part of the body as the others"),
     ):
         middle = [median(v[axis] for v in values.values()) for axis in range(3)]
-        far = {name: v for name, v in values.items()
-               if any(not 1 / OUTLIER_FACTOR <= x / m <= OUTLIER_FACTOR for x, m in zip(v, middle, strict=True))}
+        far = {
+            name: v
+            for name, v in values.items()
+            if any(not 1 / OUTLIER_FACTOR <= x / m <= OUTLIER_FACTOR for x, m in zip(v, middle, strict=True))
+        }
         if len(far) <= OUTLIER_SHARE * len(cases):
             rows += [
                 Problem("warning", "GridError", f"its {what} is {_triple(v)} mm (z, y, x), the median {_triple(middle)}", remedy, case=name)
@@ -120,9 +155,15 @@ def _triple(values: Sequence[float]) -> str:
 
 def _tilted(cases: Mapping[str, CaseMeasures]) -> list[Problem]:
     return [
-        Problem("warning", "GridError", f"its axes are turned by {case.tilt:.0f} degrees from the patient's, so that none is left-right",
-                "Nothing need be done; where labels have a side, images are not mirrored along that axis", case=name)
-        for name, case in cases.items() if case.tilt > MOST_TILT
+        Problem(
+            "warning",
+            "GridError",
+            f"its axes are turned by {case.tilt:.0f} degrees from the patient's, so that none is left-right",
+            "Nothing need be done; where labels have a side, images are not mirrored along that axis",
+            case=name,
+        )
+        for name, case in cases.items()
+        if case.tilt > MOST_TILT
     ]
 
 
@@ -137,9 +178,15 @@ def _same_images(cases: Mapping[str, CaseMeasures], groups: Mapping[str, str]) -
             continue
         same_labels = len({cases[name].label_key for name in names}) == 1
         labels = "and the same label map" if same_labels else "with different label maps"
-        rows.append(Problem(
-            "warning", "DatasetError", f"{_some(names)} hold the same image {labels}",
-            "Remove all but one, or put them in one group (groups.csv), so that no fold is tested on what it trained on", case=names[1]))
+        rows.append(
+            Problem(
+                "warning",
+                "DatasetError",
+                f"{_some(names)} hold the same image {labels}",
+                "Remove all but one, or put them in one group (groups.csv), so that no fold is tested on what it trained on",
+                case=names[1],
+            )
+        )
     return rows
 
 
@@ -156,9 +203,14 @@ def _scans_of_one_patient(cases: Mapping[str, CaseMeasures], groups: Mapping[str
     if not several or len(by_start) < 2 or max(map(len, several.values())) > MOST_SCANS:
         return []
     examples = "; ".join(", ".join(names[:3]) for names in list(several.values())[:3])
-    return [Problem(
-        "question", "DatasetError", f"ids of {sum(map(len, several.values()))} cases look like several scans of one patient: {examples}",
-        "If they are, tie them together in groups.csv (case,group), so that no fold is tested on a patient that it trained on")]
+    return [
+        Problem(
+            "question",
+            "DatasetError",
+            f"ids of {sum(map(len, several.values()))} cases look like several scans of one patient: {examples}",
+            "If they are, tie them together in groups.csv (case,group), so that no fold is tested on a patient that it trained on",
+        )
+    ]
 
 
 def _side_order(cases: Mapping[str, CaseMeasures], fingerprint: Fingerprint) -> list[Problem]:
@@ -170,20 +222,34 @@ def _side_order(cases: Mapping[str, CaseMeasures], fingerprint: Fingerprint) -> 
         lies = f"{pair.left} lies to the patient's right of {pair.right}"
         if len(swapped) < len(offsets) / 2:
             rows += [
-                Problem("warning", "LabelError", f"{lies}, unlike in most cases",
-                        "Check whether labels are swapped or the image is mirrored", case=name)
+                Problem(
+                    "warning",
+                    "LabelError",
+                    f"{lies}, unlike in most cases",
+                    "Check whether labels are swapped or the image is mirrored",
+                    case=name,
+                )
                 for name in swapped
             ]
         elif swapped:
-            rows.append(Problem("warning", "LabelError", f"{lies} in {len(swapped)} of {len(offsets)} cases: {_some(swapped)}",
-                                "Check which value is which in dataset.json, and the images' direction"))
+            rows.append(
+                Problem(
+                    "warning",
+                    "LabelError",
+                    f"{lies} in {len(swapped)} of {len(offsets)} cases: {_some(swapped)}",
+                    "Check which value is which in dataset.json, and the images' direction",
+                )
+            )
     return rows
 
 
 def _look_like_sides(cases: Mapping[str, CaseMeasures], dataset: Dataset) -> list[Problem]:
     return [
-        Problem("question", "LabelError",
-                f"{pair.left} and {pair.right} look like the left and right one of a pair ({pair.overlap:.0%} overlap when mirrored)",
-                "If they are, name them so (NAME_left, NAME_right), so that mirroring exchanges them")
+        Problem(
+            "question",
+            "LabelError",
+            f"{pair.left} and {pair.right} look like the left and right one of a pair ({pair.overlap:.0%} overlap when mirrored)",
+            "If they are, name them so (NAME_left, NAME_right), so that mirroring exchanges them",
+        )
         for pair in unnamed_sides(cases, dataset.labels)
     ]

@@ -125,7 +125,11 @@ def describe(voxels: np.ndarray, mask: np.ndarray | None = None) -> ForegroundMe
 
 def _describe(values: np.ndarray) -> ForegroundMeasures:
     return ForegroundMeasures(
-        count=values.size, mean=float(values.mean()), std=float(values.std()), minimum=float(values.min()), maximum=float(values.max()),
+        count=values.size,
+        mean=float(values.mean()),
+        std=float(values.std()),
+        minimum=float(values.min()),
+        maximum=float(values.max()),
         histogram=histogram(values),
     )
 
@@ -136,6 +140,10 @@ def join(one: ForegroundMeasures, other: ForegroundMeasures) -> ForegroundMeasur
     distance = other.mean - one.mean
     variance = (one.count * one.std**2 + other.count * other.std**2 + distance**2 * one.count * other.count / count) / count
     return ForegroundMeasures(
-        count=count, mean=one.mean + distance * other.count / count, std=math.sqrt(variance),
-        minimum=min(one.minimum, other.minimum), maximum=max(one.maximum, other.maximum), histogram=merge(one.histogram, other.histogram),
+        count=count,
+        mean=one.mean + distance * other.count / count,
+        std=math.sqrt(variance),
+        minimum=min(one.minimum, other.minimum),
+        maximum=max(one.maximum, other.maximum),
+        histogram=merge(one.histogram, other.histogram),
     )

@@ -141,11 +141,18 @@ def measure_case(case: Case, dataset: Dataset) -> CaseMeasures:
     if dataset.labels is not None:
         overlap, offset = measure_sides(lps.apply(labels), case.image.grid.oriented(lps).spacing, dataset.labels)
     return CaseMeasures(
-        content_key=case.content_key, label_key=content_key(lps.apply(labels)[None]), spacing=case.image.grid.spacing,
-        shape=case.image.grid.shape, planar=case.image.grid.planar, tilt=case.stored.tilt(), orientation=letters(case.stored),
+        content_key=case.content_key,
+        label_key=content_key(lps.apply(labels)[None]),
+        spacing=case.image.grid.spacing,
+        shape=case.image.grid.shape,
+        planar=case.image.grid.planar,
+        tilt=case.stored.tilt(),
+        orientation=letters(case.stored),
         crop_box=nonzero_box(voxels),
         channels=[measure_channel(channel, foreground, name) for channel, name in zip(voxels, dataset.channels, strict=True)],
-        label_voxels=counts, side_overlap=overlap, side_offset=offset,
+        label_voxels=counts,
+        side_overlap=overlap,
+        side_offset=offset,
     )
 
 
@@ -155,7 +162,12 @@ def measure_channel(voxels: np.ndarray, foreground: np.ndarray, name: str) -> Ch
     look = looks_like(whole)
     kind = settle_kind(look, is_ct=says_ct(name), channel_name=name)
     return ChannelMeasures(
-        **kind.model_dump(), look=look, minimum=whole.minimum, maximum=whole.maximum, mean=whole.mean, std=whole.std,
+        **kind.model_dump(),
+        look=look,
+        minimum=whole.minimum,
+        maximum=whole.maximum,
+        mean=whole.mean,
+        std=whole.std,
         foreground=describe(voxels, foreground),
     )
 
@@ -176,7 +188,9 @@ def _require_declared(counts: Mapping[int, int], labels: LabelSet, case: Case, d
         files = next((files for files in dataset.cases if files.case == case.name), None)
         raise LabelError(
             f"its label map has values that dataset.json does not declare: {found}; declared are {sorted(labels.file_values)}",
-            case=case.name, file=files.label if files else None, remedy="Declare them under `labels`, or correct the label map",
+            case=case.name,
+            file=files.label if files else None,
+            remedy="Declare them under `labels`, or correct the label map",
         )
 
 

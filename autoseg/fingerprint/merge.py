@@ -37,11 +37,12 @@ def summarise(cases: Mapping[str, CaseMeasures], dataset: Dataset) -> Fingerprin
         DatasetError: an override of an intensity kind names none.
     """
     cases = settled(cases, dataset)
-    channels = {
-        name: kind_summaries([case.channels[number] for case in cases.values()]) for number, name in enumerate(dataset.channels)
-    }
+    channels = {name: kind_summaries([case.channels[number] for case in cases.values()]) for number, name in enumerate(dataset.channels)}
     return Fingerprint(
-        cases=cases, channels=channels, classes=class_summaries(cases, dataset.labels), sides=summarise_sides(cases, dataset.labels),
+        cases=cases,
+        channels=channels,
+        classes=class_summaries(cases, dataset.labels),
+        sides=summarise_sides(cases, dataset.labels),
         median_relative_size_after_crop=median(_cropped_share(case) for case in cases.values()),
     )
 
@@ -82,8 +83,14 @@ def _foreground_summary(cases: int, foregrounds: Sequence[ForegroundMeasures]) -
     mean, std = _mixture([f.mean for f in foregrounds], [f.std for f in foregrounds])
     low, middle, high = quantiles([f.histogram for f in foregrounds], (0.005, 0.5, 0.995))
     return KindSummary(
-        cases=cases, mean=mean, std=std, median=middle, percentile_00_5=low, percentile_99_5=high,
-        minimum=min(f.minimum for f in foregrounds), maximum=max(f.maximum for f in foregrounds),
+        cases=cases,
+        mean=mean,
+        std=std,
+        median=middle,
+        percentile_00_5=low,
+        percentile_99_5=high,
+        minimum=min(f.minimum for f in foregrounds),
+        maximum=max(f.maximum for f in foregrounds),
     )
 
 
@@ -93,7 +100,14 @@ def _volume_summary(measures: Sequence[ChannelMeasures], *, shift: bool) -> Kind
     low = min(m.minimum + o for m, o in zip(measures, offsets, strict=True))
     high = max(m.maximum + o for m, o in zip(measures, offsets, strict=True))
     return KindSummary(
-        cases=len(measures), mean=mean, std=std, median=mean, minimum=low, maximum=high, percentile_00_5=low, percentile_99_5=high,
+        cases=len(measures),
+        mean=mean,
+        std=std,
+        median=mean,
+        minimum=low,
+        maximum=high,
+        percentile_00_5=low,
+        percentile_99_5=high,
     )
 
 
@@ -114,19 +128,27 @@ def mended(foreground: ForegroundMeasures, offset: float) -> ForegroundMeasures:
     lowest = max(h.first, math.floor(math.ldexp(INTERCEPT, -h.exponent)))
     below = counts[: lowest - h.first + 1].sum()
     mean = float(np.average(values, weights=counts))
-    return shifted.model_copy(update={
-        "mean": mean, "std": float(np.sqrt(np.average((values - mean) ** 2, weights=counts))), "minimum": INTERCEPT,
-        "maximum": max(shifted.maximum, INTERCEPT),
-        "histogram": Histogram(exponent=h.exponent, first=lowest, counts=[below, *counts[lowest - h.first + 1 :]], whole=h.whole),
-    })
+    return shifted.model_copy(
+        update={
+            "mean": mean,
+            "std": float(np.sqrt(np.average((values - mean) ** 2, weights=counts))),
+            "minimum": INTERCEPT,
+            "maximum": max(shifted.maximum, INTERCEPT),
+            "histogram": Histogram(exponent=h.exponent, first=lowest, counts=[below, *counts[lowest - h.first + 1 :]], whole=h.whole),
+        }
+    )
 
 
 def _shifted(foreground: ForegroundMeasures, offset: float) -> ForegroundMeasures:
     h = foreground.histogram
-    return foreground.model_copy(update={
-        "mean": foreground.mean + offset, "minimum": foreground.minimum + offset, "maximum": foreground.maximum + offset,
-        "histogram": h.model_copy(update={"first": h.first + round(math.ldexp(offset, -h.exponent))}),
-    })
+    return foreground.model_copy(
+        update={
+            "mean": foreground.mean + offset,
+            "minimum": foreground.minimum + offset,
+            "maximum": foreground.maximum + offset,
+            "histogram": h.model_copy(update={"first": h.first + round(math.ldexp(offset, -h.exponent))}),
+        }
+    )
 
 
 def class_summaries(cases: Mapping[str, CaseMeasures], labels: LabelSet) -> dict[str, ClassSummary]:

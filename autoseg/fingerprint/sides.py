@@ -32,8 +32,22 @@ UNNAMED_LEAST_SHIFT = 3.0  # and lie beside each other: so many times further le
 MOST_UNNAMED = 12  # labels; more make too many pairs to look at
 
 # Short forms, which mean a side only if the name with the other one exists too.
-SHORT_PAIRS = (("l", "r"), ("lt", "rt"), ("lft", "rgt"), ("lh", "rh"), ("li", "re"), ("g", "d"), ("e", "d"), ("i", "d"), ("izq", "der"),
-               ("izda", "dcha"), ("esq", "dir"), ("sin", "dx"), ("sin", "dex"), ("sx", "dx"))
+SHORT_PAIRS = (
+    ("l", "r"),
+    ("lt", "rt"),
+    ("lft", "rgt"),
+    ("lh", "rh"),
+    ("li", "re"),
+    ("g", "d"),
+    ("e", "d"),
+    ("i", "d"),
+    ("izq", "der"),
+    ("izda", "dcha"),
+    ("esq", "dir"),
+    ("sin", "dx"),
+    ("sin", "dex"),
+    ("sx", "dx"),
+)
 RUN_TOGETHER = (("left", "right"), ("links", "rechts"))  # "leftlung", "lungleft"; here too the partner must exist
 SIDES = ("left", "right")
 
@@ -48,12 +62,18 @@ def _words(name: str) -> list[str]:
 
 # Words that say a side wherever they stand in a name: English, German, French, Spanish, Latin, Italian, Portuguese, Dutch,
 # Scandinavian, Polish, Czech, Russian, Chinese and Japanese.
-LEFT_WORDS = frozenset(_words(
-    "left links linke linker linkes linken gauche izquierdo izquierda sinister sinistra sinistro sinistrum sinistre esquerdo esquerda "
-    "vänster venstre lewy lewa lewe levý levá levé левый левая левое левой 左"))
-RIGHT_WORDS = frozenset(_words(
-    "right rechts rechte rechter rechtes rechten droit droite derecho derecha dexter dextra dextrum destra destro direito direita "
-    "höger højre høyre prawy prawa prawe pravý pravá pravé правый правая правое правой 右"))
+LEFT_WORDS = frozenset(
+    _words(
+        "left links linke linker linkes linken gauche izquierdo izquierda sinister sinistra sinistro sinistrum sinistre esquerdo esquerda "
+        "vänster venstre lewy lewa lewe levý levá levé левый левая левое левой 左"
+    )
+)
+RIGHT_WORDS = frozenset(
+    _words(
+        "right rechts rechte rechter rechtes rechten droit droite derecho derecha dexter dextra dextrum destra destro direito direita "
+        "höger højre høyre prawy prawa prawe pravý pravá pravé правый правая правое правой 右"
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -244,7 +264,9 @@ def side_pair(cases: Mapping[str, CaseMeasures], labels: LabelSet, left: str, ri
         return None
     volumes = [sorted(label_voxels(case, labels, name) for name in (left, right)) for case in both]
     return SidePair(
-        left=left, right=right, overlap=median(case.side_overlap[key] for case in both),
+        left=left,
+        right=right,
+        overlap=median(case.side_overlap[key] for case in both),
         volume_ratio=median(large / small for small, large in volumes),
     )
 

@@ -93,7 +93,8 @@ def decide(
 ) -> np.ndarray:
     """Class indices of outputs (output, ., ., .) that are interpolated to `shape`."""
     decided = upsample_argmax(
-        outputs, shape, across=across, order_across=order_across, region_order=labels.write_order, threshold=threshold)
+        outputs, shape, across=across, order_across=order_across, region_order=labels.write_order, threshold=threshold
+    )
     return decided.cpu().numpy()
 
 

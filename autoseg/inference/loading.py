@@ -52,7 +52,8 @@ def load_folder(path: Path, *, folds: Sequence[FoldName] | None, configurations:
     if not work.plan.is_file():
         found = ", ".join(sorted(p.name for p in path.iterdir())[:8]) if path.is_dir() else "no such folder"
         raise ModelError(
-            f"{path.name} is no model: it holds no plan.json (found: {found or 'nothing'})", remedy="Give a WORK folder with trained folds")
+            f"{path.name} is no model: it holds no plan.json (found: {found or 'nothing'})", remedy="Give a WORK folder with trained folds"
+        )
     written = read_plan(work.plan)
     configuration = _one_configuration(written, configurations)
     names, notices = _there(work, configuration, written.folds.count, folds)
@@ -154,6 +155,7 @@ def _load(folder: FoldFolder, name: FoldName, plan: Plan, configuration: str) ->
     except RuntimeError as error:
         raise ModelError(
             f"the weights of fold {name} do not fit the network of its plan.json ({str(error).splitlines()[-1].strip()})",
-            file=folder.weights, remedy="Restore the plan.json that the fold was trained by, or train it again",
+            file=folder.weights,
+            remedy="Restore the plan.json that the fold was trained by, or train it again",
         ) from error
     return LoadedFold(name, network, frozenset(about.get("trained_on", {}).values()))

@@ -19,10 +19,10 @@ from autoseg.data.writing import LOSSY_ENDINGS, on_stored_grid, write_labels, wr
 from autoseg.errors import AutosegError, ChannelError, GridError, IntensityError, ModelError, Problem, ResourceError
 from autoseg.fingerprint.kinds import kind_for_case
 from autoseg.geometry import Grid
-from autoseg.network.device import resolve_device
 from autoseg.inference.loading import FoldName, load_folder
 from autoseg.inference.postprocessing import apply_postprocessing
 from autoseg.inference.predictor import Predictor, Progress, make_predictor
+from autoseg.network.device import resolve_device
 from autoseg.planning.schema import Plan
 from autoseg.preprocessing.prepare import prepare_case
 
@@ -84,9 +84,7 @@ class Model:
         """What the values of its label maps mean."""
         return self.predictor.labels
 
-    def predict_array(
-        self, array: np.ndarray, grid: Grid, *, probabilities: bool = False, progress: Progress | None = None
-    ) -> Prediction:
+    def predict_array(self, array: np.ndarray, grid: Grid, *, probabilities: bool = False, progress: Progress | None = None) -> Prediction:
         """Segment an image in memory.
 
         Args:
@@ -135,9 +133,14 @@ class Model:
         stored = LabelMap(on_stored_grid(voxels, case.orientation), case.stored)
         seen = tuple(fold for fold, keys in self.trained_on.items() if case.content_key in keys)
         if seen:
-            warnings.append(_warning(
-                case.name, "TrainedOn", f"the model was trained on this image (fold {', '.join(map(str, seen))})",
-                "Its score would flatter the model: leave it out of any evaluation"))
+            warnings.append(
+                _warning(
+                    case.name,
+                    "TrainedOn",
+                    f"the model was trained on this image (fold {', '.join(map(str, seen))})",
+                    "Its score would flatter the model: leave it out of any evaluation",
+                )
+            )
         return Prediction(stored, volume, case.content_key, seen, (*case.notices, *warnings))
 
     def predict_files(
@@ -189,7 +192,8 @@ class Model:
                     yield CaseResult(files.case, None, Problem.of(error.in_case(files.case)), time.monotonic() - began)
                     continue
                 yield CaseResult(
-                    files.case, target, None, time.monotonic() - began, prediction.content_key, prediction.trained_on, prediction.warnings)
+                    files.case, target, None, time.monotonic() - began, prediction.content_key, prediction.trained_on, prediction.warnings
+                )
 
     def _one_file(self, files: CaseFiles, output: Path, probabilities: bool, progress: Progress | None) -> tuple[Path, Prediction]:
         case = read_case(files, len(self.plan.dataset.channels), orientation=self.plan.dataset.orientation)
@@ -202,7 +206,8 @@ class Model:
             if not _out_of_memory(error):
                 raise
             raise ResourceError(
-                f"memory did not suffice ({str(error).splitlines()[0] if str(error) else 'MemoryError'})", case=files.case,
+                f"memory did not suffice ({str(error).splitlines()[0] if str(error) else 'MemoryError'})",
+                case=files.case,
                 remedy="Use --device cpu or a machine with more memory, without --probabilities",
             ) from error
         if prediction.probabilities is not None:
@@ -214,12 +219,14 @@ class Model:
         channels, expected = case.image.voxels.shape[0], self.plan.dataset.channels
         if channels != len(expected):
             raise ChannelError(
-                f"it has {channels} channel(s), the model takes {len(expected)}: {', '.join(expected)}", case=case.name,
+                f"it has {channels} channel(s), the model takes {len(expected)}: {', '.join(expected)}",
+                case=case.name,
                 remedy="Give the channels that the model was trained with, in that order",
             )
         if case.stored.planar and self.plan.configurations[self.configuration].network.dimension == 3:
             raise ModelError(
-                "it is a two-dimensional image, the model takes volumes", case=case.name, remedy="Give the volume that the slice is from")
+                "it is a two-dimensional image, the model takes volumes", case=case.name, remedy="Give the volume that the slice is from"
+            )
 
     def _kinds(self, case: Case) -> tuple[list[str], list[Problem]]:
         """The intensity kind of each channel."""
@@ -228,9 +235,14 @@ class Model:
             finding = kind_for_case(voxels, channel_name=name, kinds_in_plan=self.plan.intensity[name].keys())
             kinds.append(finding.kind)
             if not finding.sure:
-                warnings.append(_warning(
-                    case.name, "IntensityKind", f"channel {name} is taken as {finding.kind}: {finding.why}",
-                    "Look at the result, and rescale the image to what the model was trained with if it is poor"))
+                warnings.append(
+                    _warning(
+                        case.name,
+                        "IntensityKind",
+                        f"channel {name} is taken as {finding.kind}: {finding.why}",
+                        "Look at the result, and rescale the image to what the model was trained with if it is poor",
+                    )
+                )
         return kinds, warnings
 
 

@@ -17,8 +17,8 @@ from autoseg.data.labels import LabelSet
 from autoseg.errors import PlanError
 from autoseg.geometry import to_lps
 from autoseg.inference import export
-from autoseg.network.device import inference_precision, placed
 from autoseg.inference.sliding_window import Ensemble, Slab, View, Window, mirrored_views, predict_slabs, slab_axis, tile_count
+from autoseg.network.device import inference_precision, placed
 from autoseg.network.precision import resolve_memory_layout
 from autoseg.planning.schema import ConfigurationPlan, DatasetPlan, Plan, PredictionPlan
 from autoseg.preprocessing.prepared import Origin
@@ -70,8 +70,12 @@ class Predictor:
         slabs = list(self._slabs(image, origin, target.axes[0], progress))
         logits = self.configuration.resampling.logits
         volume = export.probabilities_from(
-            slabs, target, across=target.across(logits, origin), order_across=logits.order_across,
-            labels=self.labels, average=self.prediction.average,
+            slabs,
+            target,
+            across=target.across(logits, origin),
+            order_across=logits.order_across,
+            labels=self.labels,
+            average=self.prediction.average,
         )
         label_map = export.on_oriented_grid(self._indices(slabs, target, origin), target, origin, self.labels)
         return label_map, export.probabilities_on_oriented_grid(volume, target, origin, self.labels)
@@ -115,11 +119,11 @@ class Predictor:
         threshold = 0.5 if self.prediction.average == "probabilities" else 0.0
         if self.prediction.resize == "labels":
             across = target.across(resampling.labels, origin)
-            return export.labels_from_labels(
-                slabs, target, resampling.labels, across=across, labels=self.labels, threshold=threshold)
+            return export.labels_from_labels(slabs, target, resampling.labels, across=across, labels=self.labels, threshold=threshold)
         across = target.across(resampling.logits, origin)
         return export.labels_from_logits(
-            slabs, target, across=across, order_across=resampling.logits.order_across, labels=self.labels, threshold=threshold)
+            slabs, target, across=across, order_across=resampling.logits.order_across, labels=self.labels, threshold=threshold
+        )
 
 
 def make_predictor(plan: Plan, configuration: str, networks: Sequence[nn.Module], *, device: str) -> Predictor:

@@ -117,7 +117,7 @@ def slab_axis(shape: Sequence[int], patch: Sequence[int]) -> int:
 def tile_count(shape: Sequence[int], patch: Sequence[int], plan: PredictionPlan) -> int:
     """How many tiles a volume (z, y, x) has; each slice of a 2D network's is one more volume of tiles."""
     slices = shape[0] if len(patch) == 2 else 1
-    axes = zip(shape[-len(patch):], patch, strict=True)
+    axes = zip(shape[-len(patch) :], patch, strict=True)
     return slices * math.prod(len(tile_starts(max(size, edge), edge, plan.overlap, plan.tiles)) for size, edge in axes)
 
 

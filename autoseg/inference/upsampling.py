@@ -163,8 +163,12 @@ def _winner(scores: Iterable[Array], limit: float | None) -> Array:
 
 
 def _checked(
-    logits: Array, shape: Sequence[int], across: int | None, order_across: int,
-    region_order: Sequence[int] | None, rows: tuple[int, int] | None,
+    logits: Array,
+    shape: Sequence[int],
+    across: int | None,
+    order_across: int,
+    region_order: Sequence[int] | None,
+    rows: tuple[int, int] | None,
 ) -> tuple[tuple[int, ...], tuple[int, int]]:
     shape = tuple(int(n) for n in shape)
     problem = None

@@ -85,7 +85,9 @@ def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else math.nan
 
 
-def overlap(prediction: np.ndarray, reference: np.ndarray, labels: Mapping[str, Sequence[int]], *, ignore: int | None = None) -> OverlapTable:
+def overlap(
+    prediction: np.ndarray, reference: np.ndarray, labels: Mapping[str, Sequence[int]], *, ignore: int | None = None
+) -> OverlapTable:
     """How far a predicted label map agrees with the reference, for each name, in one pass over the voxels.
 
     Args:
@@ -107,7 +109,8 @@ def overlap(prediction: np.ndarray, reference: np.ndarray, labels: Mapping[str, 
     known = sorted({int(v) for values in wanted.values() for v in values})
     counts = joint_counts(prediction, reference, known, ignore)
     position = {value: i + 1 for i, value in enumerate(known)}
-    return OverlapTable({name: _one_against_rest(counts, [position[int(v)] for v in dict.fromkeys(values)]) for name, values in wanted.items()})
+    members = {name: [position[int(v)] for v in dict.fromkeys(values)] for name, values in wanted.items()}
+    return OverlapTable({name: _one_against_rest(counts, indices) for name, indices in members.items()})
 
 
 def joint_counts(prediction: np.ndarray, reference: np.ndarray, values: Sequence[int], ignore: int | None) -> np.ndarray:

@@ -85,7 +85,8 @@ def plan_configurations(
         reasons += why
     if not shapes:
         raise PlanError(
-            f"recipe {recipe.name} plans 3D networks, and the cases of {figures.name} are 2D images", remedy="Use --recipe auto")
+            f"recipe {recipe.name} plans 3D networks, and the cases of {figures.name} are 2D images", remedy="Use --recipe auto"
+        )
     configurations = {name: _configuration(frame, shape, "3d_lowres" in shapes) for name, shape in shapes.items()}
     if "3d_lowres" in shapes and "3d_cascade_fullres" in made:
         configurations |= _cascade(frame, shapes["3d_fullres"], configurations)
@@ -128,10 +129,15 @@ def _frame(figures: Figures, recipe: Recipe, machine: MadeFor, wanted: Request) 
     name = "3d_fullres" if "3d_fullres" in rules.configurations.made else "2d"
     reasons = [reason(f"configurations.{name}.spacing", target, why, change, **facts)]
     if order != (0, 1, 2):
-        reasons.append(reason(
-            f"configurations.{name}.transpose", order,
-            f"Axis {order[0]} has the coarsest voxels ({target[order[0]]:.4g} mm) and comes first inside, where slices are stacked",
-            "another axis were the coarsest", target_spacing=target))
+        reasons.append(
+            reason(
+                f"configurations.{name}.transpose",
+                order,
+                f"Axis {order[0]} has the coarsest voxels ({target[order[0]]:.4g} mm) and comes first inside, where slices are stacked",
+                "another axis were the coarsest",
+                target_spacing=target,
+            )
+        )
     return Frame(figures, recipe, machine, wanted, target[list(order)], order), reasons
 
 
@@ -141,8 +147,10 @@ def _median_reason(
     why = f"The median voxel of the {len(figures.cases)} cases is {times(median)} mm, so that most cases are resampled little"
     if spacings.coarse(median, np.percentile(sizes, 50, axis=0), anisotropy):
         worst = int(np.argmax(median))
-        why += (f". Axis {worst} is more than {anisotropy:g} times as coarse and shorter than the others: it gets the spacing of the finer "
-                f"cases (percentile {percentile:g}: {target[worst]:.4g} mm), for upsampling thick slices loses less than merging thin ones")
+        why += (
+            f". Axis {worst} is more than {anisotropy:g} times as coarse and shorter than the others: it gets the spacing of the finer "
+            f"cases (percentile {percentile:g}: {target[worst]:.4g} mm), for upsampling thick slices loses less than merging thin ones"
+        )
         return why, f"the slices were less than {anisotropy:g} times as thick as the voxels are wide, or the thinner scans thicker"
     return why, "the median of the cases' spacings were another"
 
@@ -167,9 +175,13 @@ def _design(frame: Frame, given: Given) -> Design:
         return None if entries is None else tuple(frame.inside(entry) for entry in entries)
 
     return Design(
-        residual=kind == "residual_unet", encoder=tuple(given.encoder or blocks.encoder), decoder=tuple(given.decoder or (blocks.decoder,)),
-        outputs=frame.figures.label_entries, features=None if given.features is None else tuple(given.features),
-        strides=inside(given.strides), kernels=inside(given.kernels),
+        residual=kind == "residual_unet",
+        encoder=tuple(given.encoder or blocks.encoder),
+        decoder=tuple(given.decoder or (blocks.decoder,)),
+        outputs=frame.figures.label_entries,
+        features=None if given.features is None else tuple(given.features),
+        strides=inside(given.strides),
+        kernels=inside(given.kernels),
     )
 
 
@@ -205,7 +217,8 @@ def _shape_2d(frame: Frame, median: np.ndarray) -> Shape:
     plane = median[1:] if given.spacing is None else frame.median(np.array([frame.target[0], *target]), given)[1:]
     if isinstance(frame.recipe.rules.patch, FixedPatch):
         raise PlanError(
-            f"recipe {frame.recipe.name} has a fixed 3D patch and cannot plan 2d", remedy="Leave 2d out of rules.configurations.made")
+            f"recipe {frame.recipe.name} has a fixed 3D patch and cannot plan 2d", remedy="Leave 2d out of rules.configurations.made"
+        )
     return _shape(frame, "2d", target, plane, float(np.prod(median)) * frame.figures.training_cases)
 
 
@@ -236,8 +249,10 @@ def _lowres(frame: Frame, full: Shape) -> tuple[Shape | None, list[Reason]]:
         why = f"A full-resolution patch shows {share:.0%} of the median case, so a coarser first stage would gain little"
         change = f"the patch showed less than {rule.below:.0%} of the median case"
         return None, [reason("configurations.3d_lowres", None, why, change, **facts)]
-    why = (f"A full-resolution patch shows {share:.1%} of the median case, less than {rule.below:.0%}; a first stage at "
-           f"{times(low.spacing)} mm sees enough at once, and a second one refines what it found")
+    why = (
+        f"A full-resolution patch shows {share:.1%} of the median case, less than {rule.below:.0%}; a first stage at "
+        f"{times(low.spacing)} mm sees enough at once, and a second one refines what it found"
+    )
     value = spacings.as_read(low.spacing, frame.order)
     return low, [reason("configurations.3d_lowres.spacing", value, why, "the cases were smaller or the memory larger", **facts)]
 
@@ -254,13 +269,26 @@ def _configuration(frame: Frame, shape: Shape, has_lowres: bool) -> Configuratio
     network = values.network.model_dump() | {"kind": given.kind or values.network.kind}
     pooled = {"always": True, "never": False, "peer": shape.name == "2d" or (shape.name == "3d_fullres" and has_lowres)}
     return ConfigurationPlan(
-        spacing=read(shape.spacing), median_shape=read(shape.median), patch_size=read(fit.levels.patch), batch_size=fit.batch,
-        transpose=None if frame.order == (0, 1, 2) else frame.order, crop=values.crop, padding=values.padding,
-        normalise_in_mask=[False] * len(frame.figures.channels), resampling=values.resampling,
+        spacing=read(shape.spacing),
+        median_shape=read(shape.median),
+        patch_size=read(fit.levels.patch),
+        batch_size=fit.batch,
+        transpose=None if frame.order == (0, 1, 2) else frame.order,
+        crop=values.crop,
+        padding=values.padding,
+        normalise_in_mask=[False] * len(frame.figures.channels),
+        resampling=values.resampling,
         network=NetworkPlan(
-            **network, dimension=dimension, features=list(fit.features), strides=[read(s) for s in fit.levels.strides],
-            kernels=[read(k) for k in fit.levels.kernels], blocks=BlocksPlan(encoder=list(encoder), decoder=list(decoder))),
-        pool_loss_over_batch=pooled[frame.recipe.rules.configurations.pool_loss], previous_stage=None, next_stage=None,
+            **network,
+            dimension=dimension,
+            features=list(fit.features),
+            strides=[read(s) for s in fit.levels.strides],
+            kernels=[read(k) for k in fit.levels.kernels],
+            blocks=BlocksPlan(encoder=list(encoder), decoder=list(decoder)),
+        ),
+        pool_loss_over_batch=pooled[frame.recipe.rules.configurations.pool_loss],
+        previous_stage=None,
+        next_stage=None,
     )
 
 
@@ -285,8 +313,10 @@ def _reasons(frame: Frame, shape: Shape, plan: ConfigurationPlan) -> list[Reason
     else:
         patch = f"It starts as wide in every direction, but no larger than the median case of {times(plan.median_shape)} voxels"
         if fit.shrunk:
-            patch += (f", and was shortened {fit.shrunk} times along its relatively longest side, until the network's feature maps "
-                      "stay within what the machine bears")
+            patch += (
+                f", and was shortened {fit.shrunk} times along its relatively longest side, until the network's feature maps "
+                "stay within what the machine bears"
+            )
         else:
             patch += ", rounded up to what the network's levels divide; the machine bears that"
         facts |= {"limit": fit.limit, "shrunk": fit.shrunk}
@@ -294,8 +324,10 @@ def _reasons(frame: Frame, shape: Shape, plan: ConfigurationPlan) -> list[Reason
     reasons = [reason(f"{key}.patch_size", plan.patch_size, patch, change, **facts)]
     if shape.name != "2d" or "3d_fullres" not in frame.recipe.rules.configurations.made:
         deepest = [p // d for p, d in zip(plan.patch_size, plan.network.divisor, strict=True)]
-        depth = (f"Each level halves the axes of like spacing while they are long enough; at {times(plan.spacing)} mm and "
-                 f"{times(plan.patch_size)} voxels that gives {len(fit.features)} levels, the deepest of {times(deepest)} voxels")
+        depth = (
+            f"Each level halves the axes of like spacing while they are long enough; at {times(plan.spacing)} mm and "
+            f"{times(plan.patch_size)} voxels that gives {len(fit.features)} levels, the deepest of {times(deepest)} voxels"
+        )
         change = "spacing or patch were others"
         if isinstance(frame.recipe.rules.topology, FixedTopology) or given.strides is not None:
             depth, change = f"{'You' if given.strides is not None else 'The recipe'} gave them", "others were given"
@@ -318,9 +350,18 @@ def _batch_reason(key: str, frame: Frame, shape: Shape) -> Reason:
         return reason(f"{key}.batch_size", fit.batch, "You gave it", "you gave another")
     if isinstance(rule, FixedPatch):
         return reason(f"{key}.batch_size", fit.batch, f"The recipe {frame.recipe.name} says so", "the recipe were another")
-    why = (f"The machine bears {fit.by_memory} patches of this size; no more than {fit.by_data} keep one batch within {rule.covered:.0%} "
-           f"of all voxels of the {len(frame.figures.cases)} cases, and fewer than {rule.smallest_batch} are never taken")
+    why = (
+        f"The machine bears {fit.by_memory} patches of this size; no more than {fit.by_data} keep one batch within {rule.covered:.0%} "
+        f"of all voxels of the {len(frame.figures.cases)} cases, and fewer than {rule.smallest_batch} are never taken"
+    )
     most = rule.largest_batch.of(len(shape.spacing))
     why += "" if most is None else f"; on this kind of machine no more than {most:g}, since more steps teach more than larger ones"
-    return reason(f"{key}.batch_size", fit.batch, why, "patch, memory or the number of cases were others", by_memory=fit.by_memory,
-                  by_data=fit.by_data, voxels_in_all_cases=shape.voxels)
+    return reason(
+        f"{key}.batch_size",
+        fit.batch,
+        why,
+        "patch, memory or the number of cases were others",
+        by_memory=fit.by_memory,
+        by_data=fit.by_data,
+        voxels_in_all_cases=shape.voxels,
+    )

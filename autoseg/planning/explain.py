@@ -11,9 +11,16 @@ from autoseg.planning.schema import ConfigurationPlan, Plan, Reason
 
 WIDTH = 110
 _TOPICS = {
-    "made_for": "The machine", "dataset": "The data", "default_configurations": "What is trained",
-    "configurations": "What the network sees", "intensity": "Intensities", "training": "Training", "prediction": "Prediction",
-    "postprocessing": "Postprocessing", "evaluation": "Scores", "folds": "Cross-validation",
+    "made_for": "The machine",
+    "dataset": "The data",
+    "default_configurations": "What is trained",
+    "configurations": "What the network sees",
+    "intensity": "Intensities",
+    "training": "Training",
+    "prediction": "Prediction",
+    "postprocessing": "Postprocessing",
+    "evaluation": "Scores",
+    "folds": "Cross-validation",
 }
 
 
@@ -53,8 +60,18 @@ def _table(plan: Plan) -> Iterator[str]:
     for name, c in plan.configurations.items():
         forecast = plan.forecast.get(name)
         need = ("-", "-") if forecast is None else (f"{forecast.training_memory_gb:.1f} GB", f"{forecast.disk_gb:.1f} GB")
-        rows.append((_starred(plan, name), times(c.spacing), times(c.median_shape), times(c.patch_size), str(c.batch_size),
-                     str(len(c.network.features)), _widths(c), *need))
+        rows.append(
+            (
+                _starred(plan, name),
+                times(c.spacing),
+                times(c.median_shape),
+                times(c.patch_size),
+                str(c.batch_size),
+                str(len(c.network.features)),
+                _widths(c),
+                *need,
+            )
+        )
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

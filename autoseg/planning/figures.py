@@ -108,8 +108,14 @@ def from_fingerprint(dataset: Dataset, fingerprint: Fingerprint) -> Figures:
         raise PlanError("there is no measured case to plan from", remedy="Run `autoseg doctor` on the dataset")
     grouped = [dataset.groups[name] for name in names if name in dataset.groups]
     return _measured(
-        fingerprint, dataset.name, dataset.channels, dataset.labels, label_groups=dict(dataset.label_groups),
-        groups=len(set(grouped)) + len(names) - len(grouped), grouped=len(grouped), given=len(dataset.given_folds or ()),
+        fingerprint,
+        dataset.name,
+        dataset.channels,
+        dataset.labels,
+        label_groups=dict(dataset.label_groups),
+        groups=len(set(grouped)) + len(names) - len(grouped),
+        grouped=len(grouped),
+        given=len(dataset.given_folds or ()),
     )
 
 
@@ -152,8 +158,15 @@ def unique_names(titles: Sequence[str]) -> list[str]:
 
 
 def _measured(
-    fingerprint: Fingerprint, name: str, titles: Sequence[str], labels: LabelSet, *,
-    label_groups: dict[str, tuple[str, ...]], groups: int, grouped: int, given: int,
+    fingerprint: Fingerprint,
+    name: str,
+    titles: Sequence[str],
+    labels: LabelSet,
+    *,
+    label_groups: dict[str, tuple[str, ...]],
+    groups: int,
+    grouped: int,
+    given: int,
 ) -> Figures:
     cases = [(case, fingerprint.cases[case]) for case in sorted(fingerprint.cases)]
     spacings = np.array([measures.spacing for _, measures in cases], dtype=float)
@@ -170,13 +183,27 @@ def _measured(
     named = zip(labels.names, labels.values, strict=True)
     shown = {label: sum(_shows(m.label_voxels, values) for _, m in cases) for label, values in named}
     return Figures(
-        name=name, cases=tuple(case for case, _ in cases), training_cases=len(cases), spacings=spacings,
-        shapes=np.array([m.shape for _, m in cases]), cropped_shapes=np.array([[b - a for a, b in m.crop_box] for _, m in cases]),
-        relative_size=fingerprint.median_relative_size_after_crop, channels=tuple(channels), labels=labels, label_groups=label_groups,
-        pairs=tuple(fingerprint.sides.pairs), unpaired=tuple(fingerprint.sides.unpaired), rejected=tuple(fingerprint.sides.rejected),
+        name=name,
+        cases=tuple(case for case, _ in cases),
+        training_cases=len(cases),
+        spacings=spacings,
+        shapes=np.array([m.shape for _, m in cases]),
+        cropped_shapes=np.array([[b - a for a, b in m.crop_box] for _, m in cases]),
+        relative_size=fingerprint.median_relative_size_after_crop,
+        channels=tuple(channels),
+        labels=labels,
+        label_groups=label_groups,
+        pairs=tuple(fingerprint.sides.pairs),
+        unpaired=tuple(fingerprint.sides.unpaired),
+        rejected=tuple(fingerprint.sides.rejected),
         unseen=tuple(fingerprint.sides.unseen),
-        most_tilt=tilt, tilted_case=tilted, groups=groups, grouped_cases=grouped, given_folds=given,
-        missing={label: len(cases) - count for label, count in shown.items()}, key=digest(fingerprint.model_dump(mode="json")),
+        most_tilt=tilt,
+        tilted_case=tilted,
+        groups=groups,
+        grouped_cases=grouped,
+        given_folds=given,
+        missing={label: len(cases) - count for label, count in shown.items()},
+        key=digest(fingerprint.model_dump(mode="json")),
     )
 
 
@@ -194,17 +221,35 @@ def _peers(dataset: Mapping[str, Any], fingerprint: Mapping[str, Any], name: str
     for position, (title, unique) in enumerate(zip(titles, unique_names(titles), strict=True)):
         measured = (fingerprint.get("foreground_intensity_properties_per_channel") or {}).get(str(position))
         kind = "hu" if title.strip().lower() == "ct" else "arbitrary"
-        foreground = {} if not measured else {
-            kind: Foreground(*(float(measured[key]) for key in ("mean", "std", "percentile_00_5", "percentile_99_5")))
-        }
+        foreground = (
+            {}
+            if not measured
+            else {kind: Foreground(*(float(measured[key]) for key in ("mean", "std", "percentile_00_5", "percentile_99_5")))}
+        )
         channels.append(Channel(title, unique, {kind: len(spacings)}, foreground))
     from autoseg.fingerprint.sides import sides_by_name  # it needs scipy, which nobody else here does
 
     sides = sides_by_name(labels.names)
     cases = tuple(f"case {i}" for i in range(len(spacings)))
     return Figures(
-        name=name, cases=cases, training_cases=int(dataset.get("numTraining", len(spacings))), spacings=spacings, shapes=shapes,
-        cropped_shapes=shapes, relative_size=float(fingerprint["median_relative_size_after_cropping"]), channels=tuple(channels),
-        labels=labels, label_groups={}, pairs=(), unpaired=sides.unpaired, rejected=(), unseen=sides.pairs,
-        most_tilt=0.0, tilted_case=None, groups=len(cases), grouped_cases=0, given_folds=0, key=digest(dict(fingerprint)),
+        name=name,
+        cases=cases,
+        training_cases=int(dataset.get("numTraining", len(spacings))),
+        spacings=spacings,
+        shapes=shapes,
+        cropped_shapes=shapes,
+        relative_size=float(fingerprint["median_relative_size_after_cropping"]),
+        channels=tuple(channels),
+        labels=labels,
+        label_groups={},
+        pairs=(),
+        unpaired=sides.unpaired,
+        rejected=(),
+        unseen=sides.pairs,
+        most_tilt=0.0,
+        tilted_case=None,
+        groups=len(cases),
+        grouped_cases=0,
+        given_folds=0,
+        key=digest(dict(fingerprint)),
     )

@@ -155,7 +155,8 @@ def read_splits(path: Path) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
         return [(tuple(map(str, fold["train"])), tuple(map(str, fold["val"]))) for fold in content]
     except OSError as error:
         raise PlanError(
-            f"folds.source cannot be read ({error.strerror})", file=path, remedy="Set folds.source to kfold, blocks or a file") from error
+            f"folds.source cannot be read ({error.strerror})", file=path, remedy="Set folds.source to kfold, blocks or a file"
+        ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise PlanError("these are no folds", file=path, remedy=remedy) from error
 
@@ -176,8 +177,13 @@ def _units(names: Sequence[str], groups: Mapping[str, str]) -> list[tuple[str, .
 def _shuffled(units: Sequence[tuple[str, ...]], plan: FoldsPlan) -> list[list[int]]:
     if plan.count < 2:
         raise PlanError("folds.count is 1, which leaves nothing to train on", remedy="Set folds.count to 2 or more, or train --fold full")
-    from sklearn.model_selection import KFold
+    from sklearn.model_selection import GroupKFold, KFold
 
+    if any(len(unit) > 1 for unit in units):  # patients differ in their number of scans: even out the cases, not the patients
+        order = np.random.RandomState(plan.seed).permutation(len(units))
+        groups = np.repeat(np.arange(len(units)), [len(units[unit]) for unit in order])
+        splits = GroupKFold(plan.count).split(np.zeros(len(groups)), groups=groups)
+        return [[int(order[group]) for group in np.unique(groups[held_out])] for _, held_out in splits]
     return [list(held_out) for _, held_out in KFold(plan.count, shuffle=True, random_state=plan.seed).split(np.zeros(len(units)))]
 
 
@@ -189,6 +195,7 @@ def _stratified(units: Sequence[tuple[str, ...]], plan: FoldsPlan, presence: Map
     folds: list[list[int]] = [[] for _ in range(plan.count)]
     for label in [*sorted(rarity, key=lambda name: (rarity[name], name)), None]:
         for unit in [u for u in waiting if label is None or label in shown[u]]:
+
             def load(fold: list[int], label: str | None = label) -> tuple[int, int]:
                 return sum(label in shown[u] for u in fold), sum(len(units[u]) for u in fold)
 

@@ -98,22 +98,27 @@ def _by_kind(channel: Channel, rule: IntensityRule) -> tuple[dict[str, Intensity
         f = channel.foreground["hu"]
         steps = _ct_steps(channel, "hu")
         to_hu = Rescale(do="rescale", low=GRAYS[0], high=GRAYS[1], to=(low, high), round=False)
-        why = (f"{_counts(channel)}: values outside {f.percentile_00_5:.0f} to {f.percentile_99_5:.0f} HU, which hardly occur under the "
-               f"labels, are clipped, and the rest scaled by the labelled voxels' mean ({f.mean:.0f} HU) and deviation ({f.std:.0f}), "
-               "the same for every scan")
+        why = (
+            f"{_counts(channel)}: values outside {f.percentile_00_5:.0f} to {f.percentile_99_5:.0f} HU, which hardly occur under the "
+            f"labels, are clipped, and the rest scaled by the labelled voxels' mean ({f.mean:.0f} HU) and deviation ({f.std:.0f}), "
+            "the same for every scan"
+        )
         plans = {"hu": _before(*steps), "windowed": _before(to_hu, *steps), "arbitrary": arbitrary}
         return plans, reason(key, [s.do for s in steps], why, "some cases were windowed to 0..255", cases=channel.cases, **vars(f))
     if set(channel.cases) == {"arbitrary"}:
         why = f"The channel is called CT, but {_counts(channel)}: each volume is scaled by its own mean and deviation"
     else:
-        why = (f"{_counts(channel)}. Windowed values have lost their HU, and with which window is not known; so HU go through the same "
-               "kind of window (lung and soft tissue), unrounded, and every volume is scaled by its own mean and deviation, which undoes "
-               "what differs")
+        why = (
+            f"{_counts(channel)}. Windowed values have lost their HU, and with which window is not known; so HU go through the same "
+            "kind of window (lung and soft tissue), unrounded, and every volume is scaled by its own mean and deviation, which undoes "
+            "what differs"
+        )
     gray = Rescale(do="rescale", low=low, high=high, to=GRAYS, round=False)
     hu = _before(Clip(do="clip", low=low, high=high), gray, _own_zscore())
     value = {"hu": ["clip", "rescale", "zscore"], "windowed": ["zscore"]}
     return {"hu": hu, "windowed": _before(_own_zscore()), "arbitrary": arbitrary}, reason(
-        key, value, why, "every case were in Hounsfield units", cases=channel.cases)
+        key, value, why, "every case were in Hounsfield units", cases=channel.cases
+    )
 
 
 def _paper(channel: Channel, rule: IntensityRule) -> tuple[dict[str, IntensityPlan], Reason]:
@@ -124,8 +129,10 @@ def _paper(channel: Channel, rule: IntensityRule) -> tuple[dict[str, IntensityPl
     def steps(*before: IntensityStep) -> IntensityPlan:
         return IntensityPlan(before_resampling=list(before), after_resampling=[_own_zscore()])
 
-    why = (f"{_counts(channel)}. HU volumes are clipped to the paper's window; every volume's range becomes gray values 0..255, and after "
-           "resampling each is scaled by its own mean and deviation")
+    why = (
+        f"{_counts(channel)}. HU volumes are clipped to the paper's window; every volume's range becomes gray values 0..255, and after "
+        "resampling each is scaled by its own mean and deviation"
+    )
     plans = {"hu": steps(clip, gray), "windowed": steps(gray), "arbitrary": steps(gray)}
     value = {"hu": ["clip", "rescale", "resampling", "zscore"], "windowed": ["rescale", "resampling", "zscore"]}
     return plans, reason(f"intensity.{channel.name}", value, why, "the recipe were another", cases=channel.cases)

@@ -45,9 +45,17 @@ class Given(Part):
 
 
 _INPUTS = {
-    "spacing": "spacing", "patch_size": "patch_size", "batch_size": "batch_size", "network.features": "features",
-    "network.strides": "strides", "network.kernels": "kernels", "network.blocks.encoder": "encoder", "network.blocks.decoder": "decoder",
-    "network.kind": "kind", "crop": "crop", "resampling.size": "size",
+    "spacing": "spacing",
+    "patch_size": "patch_size",
+    "batch_size": "batch_size",
+    "network.features": "features",
+    "network.strides": "strides",
+    "network.kernels": "kernels",
+    "network.blocks.encoder": "encoder",
+    "network.blocks.decoder": "decoder",
+    "network.kind": "kind",
+    "crop": "crop",
+    "resampling.size": "size",
 }
 
 

@@ -90,8 +90,16 @@ def _default(recipe: Recipe, configurations: dict[str, ConfigurationPlan], figur
         default = wanted
     else:
         why, default = f"There is no {wanted}: the cases are 2D images", next(iter(configurations))
-    return default, [reason("default_configurations", [default], why, "you named another with --config", cases=len(figures.cases),
-                            median_size=np.percentile(figures.shapes, 50, axis=0))]
+    return default, [
+        reason(
+            "default_configurations",
+            [default],
+            why,
+            "you named another with --config",
+            cases=len(figures.cases),
+            median_size=np.percentile(figures.shapes, 50, axis=0),
+        )
+    ]
 
 
 def _dataset(figures: Figures, recipe: Recipe) -> DatasetPlan:

@@ -288,7 +288,7 @@ class FoldsPlan(Part):
     groups: bool = Field(description="Whether cases of one group stay in one fold.")
     source: str = Field(
         description='"kfold" (scikit-learn), "blocks" (runs of neighbours by name, for serial sections), "dataset" (its '
-        'splits_final.json), or a file of that form given with --set.'
+        "splits_final.json), or a file of that form given with --set."
     )
 
 
@@ -422,14 +422,20 @@ class ConfigurationPlan(Part):
         def turned(values):
             return type(values)(values[a] for a in order)
 
-        network = self.network.model_copy(update={
-            "strides": [turned(s) for s in self.network.strides],
-            "kernels": [turned(k) for k in self.network.kernels],
-        })
-        return self.model_copy(update={
-            "spacing": turned(self.spacing), "median_shape": turned(self.median_shape), "patch_size": turned(self.patch_size),
-            "network": network,
-        })
+        network = self.network.model_copy(
+            update={
+                "strides": [turned(s) for s in self.network.strides],
+                "kernels": [turned(k) for k in self.network.kernels],
+            }
+        )
+        return self.model_copy(
+            update={
+                "spacing": turned(self.spacing),
+                "median_shape": turned(self.median_shape),
+                "patch_size": turned(self.patch_size),
+                "network": network,
+            }
+        )
 
     @model_validator(mode="after")
     def _patch_fits(self) -> ConfigurationPlan:

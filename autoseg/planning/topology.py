@@ -183,8 +183,13 @@ def limit_of(rule: MemoryPatch, dimension: int, memory_gb: float) -> float:
 
 
 def shrink_to_fit(
-    spacing: Sequence[float], median: Sequence[float], voxels: float, rule: MemoryPatch, shape: PoolingTopology | FixedTopology,
-    design: Design, memory_gb: float,
+    spacing: Sequence[float],
+    median: Sequence[float],
+    voxels: float,
+    rule: MemoryPatch,
+    shape: PoolingTopology | FixedTopology,
+    design: Design,
+    memory_gb: float,
 ) -> Fit:
     """The largest patch within the limit, shrunk along its relatively longest axis, and its batch (peer 2.5).
 
@@ -231,8 +236,13 @@ def _with_batch(fit: Fit, voxels: float, rule: MemoryPatch) -> Fit:
 
 
 def around_given_patch(
-    spacing: Sequence[float], patch: Sequence[int], voxels: float, rule: MemoryPatch, shape: PoolingTopology | FixedTopology,
-    design: Design, memory_gb: float,
+    spacing: Sequence[float],
+    patch: Sequence[int],
+    voxels: float,
+    rule: MemoryPatch,
+    shape: PoolingTopology | FixedTopology,
+    design: Design,
+    memory_gb: float,
 ) -> Fit:
     """Levels, widths and batch for a patch that the user gave."""
     levels, features = topology(spacing, patch, shape, design, exact=True)

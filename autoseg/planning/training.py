@@ -46,7 +46,8 @@ def _loss(figures: Figures, recipe: Recipe, loss: LossPlan) -> tuple[LossPlan, l
     why = f"The term sums over {classes} classes; divided by their number it is a mean, and weighs as much as the cross-entropy"
     tversky = loss.tversky.model_copy(update={"weight": weight})
     return loss.model_copy(update={"tversky": tversky}), [
-        reason("training.loss.tversky.weight", weight, why, "there were more or fewer labels", classes=classes)]
+        reason("training.loss.tversky.weight", weight, why, "there were more or fewer labels", classes=classes)
+    ]
 
 
 def _sides(figures: Figures, recipe: Recipe, plan: AugmentationPlan, wanted: Request) -> tuple[AugmentationPlan, list[Reason]]:
@@ -56,15 +57,19 @@ def _sides(figures: Figures, recipe: Recipe, plan: AugmentationPlan, wanted: Req
     if key in wanted.settings:
         return plan, [reason(key, plan.mirror_sides, "You gave it", "you gave another", **facts)]
     if recipe.rules.sides.rule == "as_written":
-        why = {"blind": "The recipe mirrors every axis and leaves labels as they are, also left and right",
-               "exchange": "The recipe exchanges left and right labels when it mirrors them",
-               "keep": "The recipe never mirrors left to right"}
+        why = {
+            "blind": "The recipe mirrors every axis and leaves labels as they are, also left and right",
+            "exchange": "The recipe exchanges left and right labels when it mirrors them",
+            "keep": "The recipe never mirrors left to right",
+        }
         return plan, [reason(key, plan.mirror_sides, why[plan.mirror_sides], "the recipe were another", **facts)]
     pairs = ", ".join(f"{p.left} and {p.right}" for p in figures.pairs)
     if figures.unpaired:
         rule, axes = "keep", [a for a in plan.mirror_axes if a != LEFT_RIGHT]
-        why = (f"{', '.join(figures.unpaired)} names a side, and its partner is not labelled: a mirror image would show the unlabelled one "
-               "under its name")
+        why = (
+            f"{', '.join(figures.unpaired)} names a side, and its partner is not labelled: a mirror image would show the unlabelled one "
+            "under its name"
+        )
         change = "the other side were labelled too"
     elif figures.unseen:
         rule, axes = "keep", [a for a in plan.mirror_axes if a != LEFT_RIGHT]
@@ -73,14 +78,18 @@ def _sides(figures: Figures, recipe: Recipe, plan: AugmentationPlan, wanted: Req
         change = "the fingerprint knew the shapes of both in some case"
     elif figures.pairs and figures.most_tilt > recipe.rules.sides.most_tilt:
         rule, axes = "keep", []
-        why = (f"{figures.tilted_case} is turned by {figures.most_tilt:.0f} degrees against the patient, so that no array axis is left to "
-               f"right and no mirror image keeps {pairs} apart")
+        why = (
+            f"{figures.tilted_case} is turned by {figures.most_tilt:.0f} degrees against the patient, so that no array axis is left to "
+            f"right and no mirror image keeps {pairs} apart"
+        )
         change = f"no case were turned by more than {recipe.rules.sides.most_tilt:g} degrees"
     elif figures.pairs:
         rule, axes = "exchange", plan.mirror_axes
         overlap = min(p.overlap for p in figures.pairs)
-        why = (f"{pairs} are each other's mirror image by name and shape (mirrored, they cover each other to {overlap:.0%} at least): "
-               "when a scan is mirrored left to right, the two labels are exchanged")
+        why = (
+            f"{pairs} are each other's mirror image by name and shape (mirrored, they cover each other to {overlap:.0%} at least): "
+            "when a scan is mirrored left to right, the two labels are exchanged"
+        )
         change = "one of a pair were missing, or a case turned far out of the patient's axes"
     else:
         rule, axes = "exchange", plan.mirror_axes
@@ -119,7 +128,8 @@ def _rotations(rule: RotationRule, plan: AugmentationPlan, first: ConfigurationP
     if not any(isinstance(t, TransformPlan) and t.do == "rotate" for t in turned):
         return plan, []
     return plan.model_copy(update={"transforms": turned}), [
-        reason("training.augmentation.transforms", ranges, why, "the patch had another shape", patch_size=first.patch_size)]
+        reason("training.augmentation.transforms", ranges, why, "the patch had another shape", patch_size=first.patch_size)
+    ]
 
 
 def plan_prediction(recipe: Recipe, training: TrainingPlan, wanted: Request) -> PredictionPlan:
@@ -173,8 +183,10 @@ def plan_folds(figures: Figures, recipe: Recipe, wanted: Request) -> tuple[Folds
         return plan, [reason("folds.source", "dataset", why, "that file were not there, or --set folds.source named another", **facts)]
     units = figures.groups if folds.groups else len(figures.cases)
     count = max(2, min(folds.count, units))
-    why = (f"{len(figures.cases)} cases of {units} patients or groups are split into {count} folds; each fold's model is judged by the "
-           "cases it never saw")
+    why = (
+        f"{len(figures.cases)} cases of {units} patients or groups are split into {count} folds; each fold's model is judged by the "
+        "cases it never saw"
+    )
     if count < folds.count:
         why += f", and more than {count} cannot be had"
     reasons = [reason("folds.count", count, why, "there were fewer cases than folds, or the dataset brought its own", **facts)]

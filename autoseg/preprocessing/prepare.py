@@ -81,8 +81,15 @@ def target_spacing(configuration: ConfigurationPlan, spacing: Sequence[float]) -
 
 
 def _labels(
-    case: Case, configuration: ConfigurationPlan, labels: LabelSet, box: Box, mask: np.ndarray | None,
-    spacing: Sequence[float], target: Sequence[float], shape: Triple, threads: int | None,
+    case: Case,
+    configuration: ConfigurationPlan,
+    labels: LabelSet,
+    box: Box,
+    mask: np.ndarray | None,
+    spacing: Sequence[float],
+    target: Sequence[float],
+    shape: Triple,
+    threads: int | None,
 ) -> np.ndarray:
     """Class indices on the prepared grid, in the smallest unsigned type; the ignore label is a class like others here."""
     rule = configuration.resampling.labels
@@ -93,7 +100,8 @@ def _labels(
         indices = indices.astype(np.int16)
         indices[(indices == 0) & ~mask] = _OUTSIDE
     resampled = resample_labels(
-        indices, shape, order=rule.order, rule=rule.rule, across=across, order_across=rule.order_across, threads=threads)
+        indices, shape, order=rule.order, rule=rule.rule, across=across, order_across=rule.order_across, threads=threads
+    )
     return np.maximum(resampled, 0).astype(kept, copy=False)
 
 
@@ -101,15 +109,14 @@ def _steps(intensity: Mapping[str, Mapping[str, IntensityPlan]], channel: str, k
     if kind not in intensity[channel]:
         known = ", ".join(intensity[channel])
         raise PlanError(
-            f"the plan has no intensity steps for kind {kind!r} of channel {channel!r} (it has {known})", case=case,
+            f"the plan has no intensity steps for kind {kind!r} of channel {channel!r} (it has {known})",
+            case=case,
             remedy="Set the kind with `intensity_kind` in dataset.json, or plan again with --replan",
         )
     return intensity[channel][kind]
 
 
-def _masked_steps(
-    plans: Sequence[IntensityPlan], in_mask: Sequence[bool]
-) -> list[tuple[list[IntensityStep], list[IntensityStep]]]:
+def _masked_steps(plans: Sequence[IntensityPlan], in_mask: Sequence[bool]) -> list[tuple[list[IntensityStep], list[IntensityStep]]]:
     """(before, after) of each channel; `normalise_in_mask` turns the channel's z-scores to the mask."""
 
     def turned(steps: Sequence[IntensityStep], mask: bool) -> list[IntensityStep]:

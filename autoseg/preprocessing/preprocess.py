@@ -82,8 +82,10 @@ def case_key(plan: Plan, configuration: str, measures: CaseMeasures) -> str:
     """What a stored case is made of: its voxels and grid, and the part of the plan that matters for it."""
     part = plan.configurations[configuration]
     kinds = [channel.kind for channel in measures.channels]
-    steps = [plan.intensity[name][kind].model_dump() if kind in plan.intensity[name] else None
-             for name, kind in zip(plan.dataset.channels, kinds, strict=True)]
+    steps = [
+        plan.intensity[name][kind].model_dump() if kind in plan.intensity[name] else None
+        for name, kind in zip(plan.dataset.channels, kinds, strict=True)
+    ]
     dataset = plan.dataset.model_dump(include={"labels", "regions", "region_order", "ignore_label", "orientation"})
     decisions = part.model_dump(include={"spacing", "transpose", "crop", "normalise_in_mask"})
     resampling = part.resampling.model_dump(include={"size", "image", "labels"})
@@ -111,7 +113,9 @@ def _store(task: _Task) -> None:
     case = read_case(task.files, len(plan.dataset.channels), orientation=plan.dataset.orientation)
     if case.content_key != task.content_key:
         raise DatasetError(
-            "its image has changed since the fingerprint was taken", case=case.name, file=task.files.images[0],
+            "its image has changed since the fingerprint was taken",
+            case=case.name,
+            file=task.files.images[0],
             remedy="Run plan-and-preprocess again",
         )
     _write_reference(case, work)
@@ -120,7 +124,11 @@ def _store(task: _Task) -> None:
         configuration = plan.configurations[name]
         prepared = prepare_case(case, configuration, plan.intensity, plan.dataset.channels, task.kinds, labels, threads=task.threads)
         write_case(
-            work.store(name), prepared, key, classes=len(labels.file_values) - 1, ignore=labels.ignore_index,
+            work.store(name),
+            prepared,
+            key,
+            classes=len(labels.file_values) - 1,
+            ignore=labels.ignore_index,
             by_slices=configuration.network.dimension == 2,
         )
 

@@ -166,9 +166,7 @@ def _resample_tensor(
         return torch.stack([_resample_on_device(channel.to(dtype), shape, order, across, order_across) for channel in image]).to(kept)
 
 
-def _resample_on_device(
-    channel: torch.Tensor, shape: tuple[int, ...], order: int, across: int | None, order_across: int
-) -> torch.Tensor:
+def _resample_on_device(channel: torch.Tensor, shape: tuple[int, ...], order: int, across: int | None, order_across: int) -> torch.Tensor:
     """One channel by dense products, which an accelerator does faster than many narrow ones."""
     within = [axis for axis in range(3) if axis != across]
     low, high = channel.amin(within, keepdim=True), channel.amax(within, keepdim=True)
@@ -238,8 +236,9 @@ def resample_labels(
         import torch
 
         array = labels.numpy()
-        return torch.from_numpy(resample_labels(
-            array, shape, order=order, rule=rule, across=across, order_across=order_across, threads=threads))
+        return torch.from_numpy(
+            resample_labels(array, shape, order=order, rule=rule, across=across, order_across=order_across, threads=threads)
+        )
     if tuple(labels.shape) == shape:
         return labels.copy() if isinstance(labels, np.ndarray) else labels.clone()
     return _resample_labels(labels, shape, order, rule, across, order_across, threads)

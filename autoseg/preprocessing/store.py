@@ -147,10 +147,18 @@ def write_case(
         found = sample_locations(labels, classes, ignore)
         with appears_whole(folder / f"{name}.locations.npz") as beside:
             np.savez(beside, **{str(index): voxels for index, voxels in found.items()})
-    write_json(note, _KIND, {
-        "key": key, "shape": list(image.shape[1:]), "spacing": list(prepared.spacing), "labels": labels is not None,
-        "origin": dataclasses.asdict(prepared.origin), "statistics": [dataclasses.asdict(_statistics(channel)) for channel in image],
-    })
+    write_json(
+        note,
+        _KIND,
+        {
+            "key": key,
+            "shape": list(image.shape[1:]),
+            "spacing": list(prepared.spacing),
+            "labels": labels is not None,
+            "origin": dataclasses.asdict(prepared.origin),
+            "statistics": [dataclasses.asdict(_statistics(channel)) for channel in image],
+        },
+    )
 
 
 def remove_case(folder: Path, name: str) -> None:

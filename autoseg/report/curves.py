@@ -90,8 +90,10 @@ def draw_boxes(path: Path, values: Mapping[str, Sequence[float]], *, ylabel: str
     for number, (name, scores) in enumerate(known.items(), start=1):
         _draw_box(axes, number, np.array(scores), box_colour(colours[name]))
         axes.plot(number + rng.uniform(-0.12, 0.12, len(scores)), scores, "o", ms=3.2, mfc="white", mec="black", mew=0.7, zorder=3)
-    labels = [f"{name}\nn = {len(scores)}" + (f"\n{len(values[name]) - len(scores)} undefined" if len(scores) < len(values[name]) else "")
-              for name, scores in known.items()]
+    labels = [
+        f"{name}\nn = {len(scores)}" + (f"\n{len(values[name]) - len(scores)} undefined" if len(scores) < len(values[name]) else "")
+        for name, scores in known.items()
+    ]
     axes.set_xticks(range(1, len(known) + 1), labels, fontsize=8, rotation=45 if len(known) > 8 else 0)
     lowest = min(min(scores) for scores in known.values())
     axes.set_ylim(-0.03 if lowest < 0.5 else np.floor(lowest * 10) / 10 - 0.05, 1.03)

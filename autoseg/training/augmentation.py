@@ -86,10 +86,12 @@ def inside(plan: AugmentationPlan, position: Callable[[int], int]) -> Augmentati
             return transform
         return transform.model_copy(update={"ranges": {_AXES[position(_AXES.index(axis))]: r for axis, r in transform.ranges.items()}})
 
-    return plan.model_copy(update={
-        "transforms": [moved(t) for t in plan.transforms],
-        "mirror_axes": sorted(position(a) for a in plan.mirror_axes),
-    })
+    return plan.model_copy(
+        update={
+            "transforms": [moved(t) for t in plan.transforms],
+            "mirror_axes": sorted(position(a) for a in plan.mirror_axes),
+        }
+    )
 
 
 def draw(plan: AugmentationPlan, sides: Sides, dimension: int, rng: np.random.Generator) -> Drawn:
@@ -221,7 +223,8 @@ def _gamma(image: np.ndarray, transform: TransformPlan) -> np.ndarray:
 
     exponent = transform.ranges["exponent"]
     return _each_channel(
-        image, transform.channel_probability,
+        image,
+        transform.channel_probability,
         lambda channel: augment_gamma(channel, exponent, transform.invert, per_channel=True, retain_stats=True),
     )
 
@@ -245,8 +248,12 @@ def _low_resolution(image: np.ndarray, transform: TransformPlan) -> np.ndarray:
     from batchgenerators.augmentations.resample_augmentations import augment_linear_downsampling_scipy
 
     return augment_linear_downsampling_scipy(
-        image, transform.ranges["factor"], per_channel=True, p_per_channel=transform.channel_probability,
-        order_downsample=0, order_upsample=1,
+        image,
+        transform.ranges["factor"],
+        per_channel=True,
+        p_per_channel=transform.channel_probability,
+        order_downsample=0,
+        order_upsample=1,
     )
 
 

@@ -151,8 +151,15 @@ class StepLine:
         self.end()
         of = f"/{epochs}" if epochs else ""
         self._bar = tqdm(
-            total=steps, initial=done, desc=f"{self._title}, epoch {epoch + 1}{of}", unit="step", file=sys.stderr, leave=False,
-            disable=self._quiet, mininterval=0.5 if sys.stderr.isatty() else 60, dynamic_ncols=True,
+            total=steps,
+            initial=done,
+            desc=f"{self._title}, epoch {epoch + 1}{of}",
+            unit="step",
+            file=sys.stderr,
+            leave=False,
+            disable=self._quiet,
+            mininterval=0.5 if sys.stderr.isatty() else 60,
+            dynamic_ncols=True,
         )
 
     def step(self, sums: EpochSums, mean_dice: float | None) -> None:

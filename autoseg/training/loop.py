@@ -75,8 +75,17 @@ class _Tools:
 
 
 def train_fold(
-    plan: Plan, configuration: str, fold: Fold, store: Path, folder: FoldFolder, *,
-    device: str, workers: int, deadline: float | None, quiet: bool, message: Callable[[str], None],
+    plan: Plan,
+    configuration: str,
+    fold: Fold,
+    store: Path,
+    folder: FoldFolder,
+    *,
+    device: str,
+    workers: int,
+    deadline: float | None,
+    quiet: bool,
+    message: Callable[[str], None],
 ) -> FoldRun:
     """Train one fold of one configuration, going on from its checkpoint if there is one.
 
@@ -141,7 +150,8 @@ def _resume_or_begin(setting: Setting, state: TrainingState, folder: FoldFolder,
     difference = first_difference(read_plan(folder.plan), setting.plan)
     if difference:
         raise PlanError(
-            f"{setting.title} was begun by another plan: {difference}", file=folder.plan,
+            f"{setting.title} was begun by another plan: {difference}",
+            file=folder.plan,
             remedy="Give the settings that it was begun with, or delete the fold's folder to train it anew",
         )
     state.load_state_dict(content)
@@ -161,8 +171,20 @@ def first_difference(before: Plan, now: Plan) -> str | None:
             yield key, value
 
     # what says why or for how long, but not how
-    apart = {"reasons", "forecast", "autoseg_version", "created_from", "made_for", "recipe", "recipe_options", "default_configurations",
-             "prediction", "postprocessing", "evaluation", "folds"}
+    apart = {
+        "reasons",
+        "forecast",
+        "autoseg_version",
+        "created_from",
+        "made_for",
+        "recipe",
+        "recipe_options",
+        "default_configurations",
+        "prediction",
+        "postprocessing",
+        "evaluation",
+        "folds",
+    }
     old, new = (dict(flat(p.model_dump(mode="json", exclude=apart))) for p in (before, now))
     for key in sorted({*old, *new} - {"training.budget_seconds"}):
         if old.get(key) != new.get(key):
@@ -293,10 +315,19 @@ def _row(setting: Setting, state: TrainingState, held_out: history.EpochSums | N
         return dict(zip(names, dice(of.counts), strict=True))
 
     row = {
-        "epoch": state.epochs + 1, "step": state.step, "steps": sums.steps, "loss": sums.mean_loss, **sums.mean_parts(),
-        "dice": named(sums), "mean_dice": history.mean_of(dice(sums.counts)),
-        "val_loss": None if held_out is None else _finite(held_out.mean_loss), "val_dice": None if held_out is None else named(held_out),
-        "lr": rate, "progress": state.progress, "seconds": round(state.seconds, 3), "epoch_seconds": round(sums.seconds, 3),
+        "epoch": state.epochs + 1,
+        "step": state.step,
+        "steps": sums.steps,
+        "loss": sums.mean_loss,
+        **sums.mean_parts(),
+        "dice": named(sums),
+        "mean_dice": history.mean_of(dice(sums.counts)),
+        "val_loss": None if held_out is None else _finite(held_out.mean_loss),
+        "val_dice": None if held_out is None else named(held_out),
+        "lr": rate,
+        "progress": state.progress,
+        "seconds": round(state.seconds, 3),
+        "epoch_seconds": round(sums.seconds, 3),
         "data_wait": round(sums.waited / sums.seconds, 4) if sums.seconds else 0.0,
     }
     return {**row, "step_progress": sums.progress} if sums.progress else row
@@ -340,7 +371,9 @@ def _finish(tools: _Tools) -> None:
     setting, state, folder = tools.setting, tools.state, tools.folder
     save_checkpoint(folder, state)
     weights = {
-        "best_training_loss": state.best, "average": state.average.weights() if state.average else None, "last": None,
+        "best_training_loss": state.best,
+        "average": state.average.weights() if state.average else None,
+        "last": None,
     }[setting.training.predict_with]
     plan_digest = digest(setting.plan.model_dump(mode="json"))
     save_weights(folder.weights, weights or state.network.state_dict(), about(setting, state, plan_digest))

@@ -22,9 +22,7 @@ def make_optimiser(plan: OptimiserPlan, parameters: Iterable[Tensor] | Iterable[
     `sgd` has Nesterov's momentum (none at momentum 0); weight decay is added to the gradient, in `adamw` it acts on the weight.
     """
     if plan.name == "sgd":
-        return torch.optim.SGD(
-            parameters, lr=plan.lr, momentum=plan.momentum, nesterov=plan.momentum > 0, weight_decay=plan.weight_decay
-        )
+        return torch.optim.SGD(parameters, lr=plan.lr, momentum=plan.momentum, nesterov=plan.momentum > 0, weight_decay=plan.weight_decay)
     kind = torch.optim.AdamW if plan.name == "adamw" else torch.optim.Adam
     return kind(parameters, lr=plan.lr, betas=(plan.momentum, plan.beta2), eps=plan.eps, weight_decay=plan.weight_decay)
 

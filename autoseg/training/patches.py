@@ -79,7 +79,9 @@ class SampleMaker:
             raise error.in_case(case) from error
         except Exception as error:
             raise TrainingError(
-                f"a sample could not be made ({type(error).__name__}: {error})", case=case, file=getattr(error, "filename", None) or place,
+                f"a sample could not be made ({type(error).__name__}: {error})",
+                case=case,
+                file=getattr(error, "filename", None) or place,
                 remedy="If its stored case is damaged, delete it and run plan-and-preprocess again",
             ) from error
 

@@ -119,9 +119,7 @@ def draw_voxel(
     return tuple(int(v) for v in voxels[int(rng.integers(len(voxels)))])
 
 
-def draw_place(
-    shape: Sequence[int], size: Sequence[int], voxel: Sequence[int] | None, rng: np.random.Generator
-) -> PatchPlace:
+def draw_place(shape: Sequence[int], size: Sequence[int], voxel: Sequence[int] | None, rng: np.random.Generator) -> PatchPlace:
     """Where the patch lies: anywhere inside the volume, or around `voxel` as far as the volume allows.
 
     Along an axis that is shorter than the patch the volume stands in its middle. The continuous centre of a free patch is

@@ -71,11 +71,17 @@ def make_setting(plan: Plan, name: str, fold: Fold, store: Path, device: str) ->
     plain = make_loss(training.loss, labels, pool_over_batch=configuration.pool_loss_over_batch)
     batches = training.validation.batches if fold.held_out else 0
     return Setting(
-        plan=plan, name=name, configuration=configuration, fold=fold, device=device,
+        plan=plan,
+        name=name,
+        configuration=configuration,
+        fold=fold,
+        device=device,
         precision=resolve_precision(training.precision, device),
         layout=memory_format(resolve_memory_layout(training.memory_layout, device), configuration.network.dimension),
-        labels=labels, form=TargetForm(labels, outputs),
-        loss=deep_supervision_loss(plain), plain_loss=plain,
+        labels=labels,
+        form=TargetForm(labels, outputs),
+        loss=deep_supervision_loss(plain),
+        plain_loss=plain,
         sources=_sources(plan, name, fold, store, classes, labels, batches),
         held_out_batches=batches,
     )
@@ -86,7 +92,8 @@ def fresh_state(setting: Setting) -> TrainingState:
     training, configuration = setting.training, setting.configuration
     torch.manual_seed(training.seed + setting.sources["train"].order.fold_key)
     network = build(
-        configuration.network, len(setting.plan.dataset.channels), setting.labels.outputs, deep_supervision=training.deep_supervision)
+        configuration.network, len(setting.plan.dataset.channels), setting.labels.outputs, deep_supervision=training.deep_supervision
+    )
     network = network.to(setting.device).to(memory_format=setting.layout)
     return TrainingState(
         network=network,
@@ -102,10 +109,16 @@ def about(setting: Setting, state: TrainingState, plan_digest: str) -> dict[str,
     """What the weights file says of itself, JSON-able."""
     cases = {case: open_case(setting.sources["train"].store, case).origin.content_key for case in setting.fold.train}
     return {
-        "configuration": setting.name, "fold": str(setting.fold.name), "channels": list(setting.plan.dataset.channels),
+        "configuration": setting.name,
+        "fold": str(setting.fold.name),
+        "channels": list(setting.plan.dataset.channels),
         "labels": {n: list(v) for n, v in zip(setting.labels.names, setting.labels.values, strict=True)},
-        "predict_with": setting.training.predict_with, "epochs": state.epochs, "steps": state.step, "seconds": round(state.seconds, 1),
-        "plan": plan_digest, "trained_on": cases,
+        "predict_with": setting.training.predict_with,
+        "epochs": state.epochs,
+        "steps": state.step,
+        "seconds": round(state.seconds, 1),
+        "plan": plan_digest,
+        "trained_on": cases,
     }
 
 

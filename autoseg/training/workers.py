@@ -213,7 +213,9 @@ class SamplePool:
     def _named(self, failure: _Failure, ticket: Any) -> TrainingError:
         case, place = self._make.place_of(ticket)
         error = TrainingError(
-            f"a data worker failed: {failure.summary}", case=failure.case or case, file=failure.file or place,
+            f"a data worker failed: {failure.summary}",
+            case=failure.case or case,
+            file=failure.file or place,
             remedy=failure.remedy or "The worker's traceback is below and in log.txt",
         )
         error.add_note("In the data worker:\n" + failure.text)

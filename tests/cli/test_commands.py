@@ -38,7 +38,18 @@ def test_building_the_parser_imports_no_heavy_library():
 
 def test_switches_of_later_work_are_absent():
     text = "".join(sub.format_help() for sub in make_parser()._subparsers._group_actions[0].choices.values())
-    for switch in ("--speed", "--report", "--cluster", "--weights", "--probe", "--validate-only", "--replay", "--series", "--regrid", "--keep-ids"):
+    for switch in (
+        "--speed",
+        "--report",
+        "--cluster",
+        "--weights",
+        "--probe",
+        "--validate-only",
+        "--replay",
+        "--series",
+        "--regrid",
+        "--keep-ids",
+    ):
         assert switch not in text
 
 
@@ -51,7 +62,9 @@ def test_a_setting_keeps_equal_signs_of_its_value():
     assert setting("training.loss.factory=mine:loss=1") == ("training.loss.factory", "mine:loss=1")
 
 
-@pytest.mark.parametrize("arguments", [["train", "/nowhere"], ["predict", "/nowhere", "/nowhere", "out"], ["train", ".", "--budget", "soon"]])
+@pytest.mark.parametrize(
+    "arguments", [["train", "/nowhere"], ["predict", "/nowhere", "/nowhere", "out"], ["train", ".", "--budget", "soon"]]
+)
 def test_impossible_arguments_end_with_status_2_and_a_line(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
         main(arguments)

@@ -28,10 +28,21 @@ REFUSED = {
     "bad/constant.nii.gz": (IntensityError, "every voxel is 7"),
 }
 VOLUMES = [
-    "dicom_mr_oblique", "dicom_ct", "dicom_per_slice_rescale", "nifti_oblique/mr.nii.gz", "nifti_uncompressed/mr.nii",
-    "nifti_left_handed/mr.nii.gz", "nifti_permuted_axes/mr.nii.gz", "nifti_qform_sform_disagree/mr.nii.gz",
-    "nifti_4d_one_volume/mr.nii.gz", "nifti_scl_slope/mr.nii", "nifti_left_handed_real/t2s.nii.gz", "mha/mr.mha", "mhd_zraw/mr.mhd",
-    "nrrd/mr.nrrd", "label_other_format/ct.nii.gz",
+    "dicom_mr_oblique",
+    "dicom_ct",
+    "dicom_per_slice_rescale",
+    "nifti_oblique/mr.nii.gz",
+    "nifti_uncompressed/mr.nii",
+    "nifti_left_handed/mr.nii.gz",
+    "nifti_permuted_axes/mr.nii.gz",
+    "nifti_qform_sform_disagree/mr.nii.gz",
+    "nifti_4d_one_volume/mr.nii.gz",
+    "nifti_scl_slope/mr.nii",
+    "nifti_left_handed_real/t2s.nii.gz",
+    "mha/mr.mha",
+    "mhd_zraw/mr.mhd",
+    "nrrd/mr.nrrd",
+    "label_other_format/ct.nii.gz",
 ]
 LABELS = ["nifti_left_handed_real/t2s_label.nii.gz", "label_other_format/ct_label.nrrd"]
 PICTURES = ["png_rgb/us.png", "png_16bit/mr.png", "jpg/us.jpg"]
@@ -108,8 +119,13 @@ def test_what_cannot_be_trusted_is_refused_by_name(truth, name):
 
 def test_the_same_head_has_one_content_key_in_every_format(truth):
     names = [
-        "dicom_mr_oblique", "nifti_oblique/mr.nii.gz", "nifti_left_handed/mr.nii.gz", "nifti_permuted_axes/mr.nii.gz",
-        "mha/mr.mha", "nrrd/mr.nrrd"]
+        "dicom_mr_oblique",
+        "nifti_oblique/mr.nii.gz",
+        "nifti_left_handed/mr.nii.gz",
+        "nifti_permuted_axes/mr.nii.gz",
+        "mha/mr.mha",
+        "nrrd/mr.nrrd",
+    ]
     keys = {read_case(CaseFiles("x", (truth[0] / n,)), 1, orientation=o).content_key for n in names for o in ("lps", "as_stored")}
     assert len(keys) == 1
 

@@ -51,9 +51,15 @@ def test_nnunet_layout(make_dataset):
 
 def test_nnunet_dataset_mapping_with_paths(tmp_path):
     folder = tmp_path / "raw"
-    describe(folder, channel_names={"0": "a", "1": "b"}, labels={"background": 0, "x": 1}, dataset={
-        "p2": {"images": ["../elsewhere/i1.nrrd", "../elsewhere/i2.nrrd"], "label": "../elsewhere/l.nrrd"},
-        "p1": {"images": ["i1.nrrd", "i2.nrrd"]}})
+    describe(
+        folder,
+        channel_names={"0": "a", "1": "b"},
+        labels={"background": 0, "x": 1},
+        dataset={
+            "p2": {"images": ["../elsewhere/i1.nrrd", "../elsewhere/i2.nrrd"], "label": "../elsewhere/l.nrrd"},
+            "p1": {"images": ["i1.nrrd", "i2.nrrd"]},
+        },
+    )
     for n in "12":
         image(tmp_path / "elsewhere" / f"i{n}.nrrd")
     label(tmp_path / "elsewhere" / "l.nrrd")
@@ -63,9 +69,16 @@ def test_nnunet_dataset_mapping_with_paths(tmp_path):
 
 
 def test_decathlon_layout_with_four_dimensional_files(tmp_path):
-    describe(tmp_path, name="BRATS", modality={"0": "FLAIR", "1": "T1w"}, labels={"0": "background", "1": "edema"}, training=[
-        {"image": "./imagesTr/B_2.nii.gz", "label": "./labelsTr/B_2.nii.gz"},
-        {"image": "./imagesTr/B_1.nii.gz", "label": "./labelsTr/B_1.nii.gz"}])
+    describe(
+        tmp_path,
+        name="BRATS",
+        modality={"0": "FLAIR", "1": "T1w"},
+        labels={"0": "background", "1": "edema"},
+        training=[
+            {"image": "./imagesTr/B_2.nii.gz", "label": "./labelsTr/B_2.nii.gz"},
+            {"image": "./imagesTr/B_1.nii.gz", "label": "./labelsTr/B_1.nii.gz"},
+        ],
+    )
     for n in "12":
         image(tmp_path / "imagesTr" / f"B_{n}.nii.gz", channels=2)
         label(tmp_path / "labelsTr" / f"B_{n}.nii.gz")
@@ -76,15 +89,25 @@ def test_decathlon_layout_with_four_dimensional_files(tmp_path):
 
 
 def test_decathlon_list_of_nnunet_version_1(tmp_path):
-    describe(tmp_path, modality={"0": "a", "1": "b"}, labels={"0": "background", "1": "x"}, training=[
-        {"image": "./imagesTr/c.nii.gz", "label": "./labelsTr/c.nii.gz"}])
+    describe(
+        tmp_path,
+        modality={"0": "a", "1": "b"},
+        labels={"0": "background", "1": "x"},
+        training=[{"image": "./imagesTr/c.nii.gz", "label": "./labelsTr/c.nii.gz"}],
+    )
     touch(tmp_path / "imagesTr/c_0000.nii.gz", tmp_path / "imagesTr/c_0001.nii.gz", tmp_path / "labelsTr/c.nii.gz")
     assert [p.name for p in open_dataset(tmp_path).cases[0].images] == ["c_0000.nii.gz", "c_0001.nii.gz"]
 
 
 def test_one_folder_a_case(tmp_path, shared_data):
-    touch(tmp_path / "b/imaging.nii.gz", tmp_path / "b/segmentation.nrrd", tmp_path / "a/imaging.mha", tmp_path / "a/segmentation.nii.gz",
-          tmp_path / "only_image/imaging.nii.gz", tmp_path / "notes/read.txt")
+    touch(
+        tmp_path / "b/imaging.nii.gz",
+        tmp_path / "b/segmentation.nrrd",
+        tmp_path / "a/imaging.mha",
+        tmp_path / "a/segmentation.nii.gz",
+        tmp_path / "only_image/imaging.nii.gz",
+        tmp_path / "notes/read.txt",
+    )
     shutil.copytree(shared_data("formats") / "dicom_ct", tmp_path / "d1" / "series")
     shutil.copytree(shared_data("formats") / "dicom_ct", tmp_path / "d2")
     for case in ("d1", "d2"):
@@ -155,12 +178,17 @@ def test_no_usable_case_is_refused_with_the_first_problem(tmp_path):
 
 @pytest.mark.parametrize("form", ["csv", "csv without head", "semicolons", "case to group", "group to cases", "lists"])
 def test_groups(make_dataset, form):
-    key = {"case to group": {"case_00": "p", "case_01": "p", "case_02": "q"},
-           "group to cases": {"p": ["case_00", "case_01"], "q": ["case_02"]},
-           "lists": [["case_00", "case_01"], ["case_02"]]}.get(form)
+    key = {
+        "case to group": {"case_00": "p", "case_01": "p", "case_02": "q"},
+        "group to cases": {"p": ["case_00", "case_01"], "q": ["case_02"]},
+        "lists": [["case_00", "case_01"], ["case_02"]],
+    }.get(form)
     folder = make_dataset(cases=3, extra={"groups": key} if key else None)
-    table = {"csv": "case,group\ncase_00,p\ncase_01,p\ncase_02,q\n", "csv without head": "case_00,p\ncase_01,p\ncase_02,q\n",
-             "semicolons": "\ufeffgroup;case\np;case_00\np;case_01\nq;case_02\n"}.get(form)
+    table = {
+        "csv": "case,group\ncase_00,p\ncase_01,p\ncase_02,q\n",
+        "csv without head": "case_00,p\ncase_01,p\ncase_02,q\n",
+        "semicolons": "\ufeffgroup;case\np;case_00\np;case_01\nq;case_02\n",
+    }.get(form)
     if table:
         (folder / "groups.csv").write_text(table, encoding="utf-8")
     groups = open_dataset(folder).groups
@@ -173,21 +201,25 @@ def test_groups_of_unknown_cases_are_a_warning(make_dataset):
 
 
 def test_kinds_label_groups_and_folds(make_dataset):
-    folder = make_dataset(cases=2, extra={
-        "intensity_kind": {"case_00": {"MR": "arbitrary"}}, "groups_of_labels": {"both": ["front", "back"]}})
+    folder = make_dataset(
+        cases=2, extra={"intensity_kind": {"case_00": {"MR": "arbitrary"}}, "groups_of_labels": {"both": ["front", "back"]}}
+    )
     (folder / "splits_final.json").write_text(json.dumps([{"train": ["case_00"], "val": ["case_01"]}]))
     dataset = open_dataset(folder)
     assert dataset.intensity_kinds == {"case_00": {"MR": "arbitrary"}} and dataset.label_groups == {"both": ("front", "back")}
     assert dataset.given_folds == ((("case_00",), ("case_01",)),)
 
 
-@pytest.mark.parametrize("extra, message", [
-    ({"intensity_kind": {"case_00": {"MR": "pet"}}}, "none of hu, windowed, arbitrary"),
-    ({"intensity_kind": {"case_00": {"CT": "hu"}}}, "names channel 'CT', there are MR"),
-    ({"groups_of_labels": {"both": ["front", "side"]}}, "holds side, there are front, back"),
-    ({"channel_names": {"1": "MR"}}, "not numbered from 0"),
-    ({"groups": 3}, "`groups` is neither"),
-])
+@pytest.mark.parametrize(
+    "extra, message",
+    [
+        ({"intensity_kind": {"case_00": {"MR": "pet"}}}, "none of hu, windowed, arbitrary"),
+        ({"intensity_kind": {"case_00": {"CT": "hu"}}}, "names channel 'CT', there are MR"),
+        ({"groups_of_labels": {"both": ["front", "side"]}}, "holds side, there are front, back"),
+        ({"channel_names": {"1": "MR"}}, "not numbered from 0"),
+        ({"groups": 3}, "`groups` is neither"),
+    ],
+)
 def test_descriptions_that_are_not_understood_are_refused(make_dataset, extra, message):
     with pytest.raises(DatasetError, match=message):
         open_dataset(make_dataset(cases=1, extra=extra))

@@ -100,13 +100,16 @@ def test_metres_become_millimetres(tmp_path):
     assert pixels.grid.spacing == pytest.approx((2.0, 0.7, 0.5))
 
 
-@pytest.mark.parametrize("shape, expected, planar", [
-    ((4, 5), (1, 1, 5, 4), True),
-    ((4, 5, 1), (1, 1, 5, 4), False),
-    ((4, 5, 6, 1), (1, 6, 5, 4), False),
-    ((4, 5, 6, 3), (3, 6, 5, 4), False),
-    ((4, 5, 6, 1, 3), (3, 6, 5, 4), False),
-])
+@pytest.mark.parametrize(
+    "shape, expected, planar",
+    [
+        ((4, 5), (1, 1, 5, 4), True),
+        ((4, 5, 1), (1, 1, 5, 4), False),
+        ((4, 5, 6, 1), (1, 6, 5, 4), False),
+        ((4, 5, 6, 3), (3, 6, 5, 4), False),
+        ((4, 5, 6, 1, 3), (3, 6, 5, 4), False),
+    ],
+)
 def test_axes_beyond_space_are_channels(tmp_path, shape, expected, planar):
     values = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     pixels = read_nifti(nifti(tmp_path / "a.nii.gz", values))

@@ -188,7 +188,8 @@ def test_dots_per_inch_of_pictures_do_not_part_image_and_label(tmp_path):
 def test_impossible_spacing_in_metaimage(tmp_path, spacing):
     head = (
         "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\nTransformMatrix = 1 0 0 0 1 0 0 0 1\n"
-        f"Offset = 0 0 0\nElementSpacing = {spacing}\nDimSize = 2 2 2\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n")
+        f"Offset = 0 0 0\nElementSpacing = {spacing}\nDimSize = 2 2 2\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n"
+    )
     (tmp_path / "a.mha").write_bytes(head.encode() + bytes(range(8)))
     with pytest.raises(GridError, match="spacing"):
         read_case(CaseFiles("a", (tmp_path / "a.mha",)), 1, orientation="lps")
@@ -208,5 +209,6 @@ def test_light_modules_stay_light():
 
     code = (
         "import sys; import autoseg.data.reading, autoseg.data.layouts, autoseg.data.writing\n"
-        "print(sorted({'SimpleITK', 'nibabel', 'torch'} & set(sys.modules)))")
+        "print(sorted({'SimpleITK', 'nibabel', 'torch'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -71,8 +71,12 @@ def test_label_values_are_the_users(make_dataset, tiny, tmp_path, values, dtype)
     dataset, work = make_dataset(cases=5, values=tuple(min(v, 255) for v in values)), tmp_path / "work"
     if max(values) > 255:
         for path in (dataset / "labelsTr").glob("*.nii.gz"):
-            array = sitk.ReadImage(str(path), sitk.sitkUInt16)
-            sitk.WriteImage(array * (array != 255) + sitk.Cast(array == 255, sitk.sitkUInt16) * values[1], str(path))
+            stored = sitk.ReadImage(str(path))
+            array = sitk.GetArrayFromImage(stored).astype(np.uint16)
+            array[array == 255] = values[1]
+            changed = sitk.GetImageFromArray(array)
+            changed.CopyInformation(stored)
+            sitk.WriteImage(changed, str(path))
         content = json.loads((dataset / "dataset.json").read_text())
         content["labels"]["back"] = values[1]
         (dataset / "dataset.json").write_text(json.dumps(content))
@@ -89,9 +93,14 @@ def test_label_values_are_the_users(make_dataset, tiny, tmp_path, values, dtype)
     [
         ("two channels", {"channels": ("T1", "T2")}, {}),
         ("slices one by one", {}, {"2d.patch_size": [16, 16], "2d.network.features": [4, 8]}),
-        ("overlapping regions", {
-            "labels": {"background": 0, "both": [1, 2], "back": [2]}, "extra": {"regions_class_order": [1, 2]},
-        }, {}),
+        (
+            "overlapping regions",
+            {
+                "labels": {"background": 0, "both": [1, 2], "back": [2]},
+                "extra": {"regions_class_order": [1, 2]},
+            },
+            {},
+        ),
         ("an ignore label", {"labels": {"background": 0, "front": 1, "ignore": 2}}, {}),
     ],
 )
@@ -150,7 +159,10 @@ def test_a_network_and_a_loss_of_ones_own(make_dataset, tiny, tmp_path, monkeypa
     monkeypatch.syspath_prepend(tmp_path)
     dataset, work = make_dataset(cases=5), tmp_path / "work"
     settings = tiny | {
-        "3d_fullres.network.factory": "mine:network", "training.loss.factory": "mine:loss", "training.deep_supervision": False}
+        "3d_fullres.network.factory": "mine:network",
+        "training.loss.factory": "mine:loss",
+        "training.deep_supervision": False,
+    }
     _, trained = _run(dataset, work, settings)
     assert not trained.problems
     row = json.loads((work / "models/3d_fullres/fold_0/history.jsonl").read_text().splitlines()[0])

@@ -14,6 +14,7 @@ from autoseg.evaluation.scores import CaseScores, ClassScores, FoldScores
 from autoseg.metrics import METRICS, Overlap
 from autoseg.planning.schema import EvaluationPlan
 
+
 def counts(truth: int, dice: float, total: int = 100_000) -> Overlap:
     """Prediction and truth of the same size that overlap by `dice` (a multiple of 1/truth)."""
     tp = round(truth * dice)
@@ -91,9 +92,21 @@ def test_the_averages_of_the_published_table_come_out():
     # paper.md item 19: one case a fold makes the medians the published ones; lungs and infection DSC
     published = [(0.907, 0.556), (0.977, 0.801), (0.952, 0.829), (0.979, 0.853), (0.967, 0.765)]
     made_folds = [
-        FoldScores(i + 1, GROUPS, (case(f"c{i}", left=counts(1000, lungs), right=counts(1000, lungs), infection=counts(1000, infection),
-                                        lungs=counts(2000, lungs)),))
-        for i, (lungs, infection) in enumerate(published)]
+        FoldScores(
+            i + 1,
+            GROUPS,
+            (
+                case(
+                    f"c{i}",
+                    left=counts(1000, lungs),
+                    right=counts(1000, lungs),
+                    infection=counts(1000, infection),
+                    lungs=counts(2000, lungs),
+                ),
+            ),
+        )
+        for i, (lungs, infection) in enumerate(published)
+    ]
     table = cross_validate(made_folds, plan()).table_1
     average = dict(zip(table.columns, table.average, strict=True))
     assert round(average["lungs", "dice"], 3) == 0.956 and round(average["infection", "dice"], 3) == 0.761

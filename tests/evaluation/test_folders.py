@@ -120,8 +120,14 @@ def test_folders_without_a_common_case_are_refused(folders, tmp_path):
 def test_fold_scores_keep_the_order_and_the_keys(folders):
     predictions, references = folders
     pairs = [Pair(f"case{i}", next(predictions.glob(f"case{i}.*")), references / f"case{i}.nii.gz", f"key{i}") for i in (3, 1)]
-    fold, problems = fold_scores(2, [*pairs, Pair("gone", predictions / "gone.mha", references / "case0.nii.gz")],
-                                 labels=LABELS, groups={}, metrics=METRICS, workers=1)
+    fold, problems = fold_scores(
+        2,
+        [*pairs, Pair("gone", predictions / "gone.mha", references / "case0.nii.gz")],
+        labels=LABELS,
+        groups={},
+        metrics=METRICS,
+        workers=1,
+    )
     assert fold.fold == 2 and [(c.case, c.content_key) for c in fold.cases] == [("case3", "key3"), ("case1", "key1")]
     assert [p.case for p in problems] == ["gone"]
 

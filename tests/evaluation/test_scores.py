@@ -104,5 +104,5 @@ def test_scores_survive_the_file_and_undefined_is_null(tmp_path):
 def test_a_damaged_scores_file_is_named(tmp_path):
     path = tmp_path / "scores.json"
     path.write_text('{"schema": "autoseg.scores/1", "fold": 0}')
-    with pytest.raises(PlanError, match="scores.json"):
+    with pytest.raises(PlanError, match=r"scores\.json"):
         read_scores(path)

@@ -14,10 +14,18 @@ def case(kind="arbitrary", sure=True, labels=None, offsets=None, **more):
     """A usual case of two classes, but for what is given."""
     look = KindFinding(kind=kind, why="values say so", sure=sure)
     usual = {
-        "content_key": "", "label_key": "", "spacing": (2.0, 1.0, 1.0), "shape": (50, 100, 100), "planar": False, "tilt": 0.0,
-        "orientation": "LPS", "crop_box": ((0, 9), (0, 9), (0, 9)), "label_voxels": labels or {0: 490_000, 1: 5000, 2: 5000},
+        "content_key": "",
+        "label_key": "",
+        "spacing": (2.0, 1.0, 1.0),
+        "shape": (50, 100, 100),
+        "planar": False,
+        "tilt": 0.0,
+        "orientation": "LPS",
+        "crop_box": ((0, 9), (0, 9), (0, 9)),
+        "label_voxels": labels or {0: 490_000, 1: 5000, 2: 5000},
         "channels": [ChannelMeasures(**look.model_dump(), look=look, minimum=0, maximum=9, mean=4, std=2, foreground=None)],
-        "side_overlap": dict.fromkeys(offsets or {}, 1.0), "side_offset": offsets or {},
+        "side_overlap": dict.fromkeys(offsets or {}, 1.0),
+        "side_offset": offsets or {},
     }
     return CaseMeasures(**usual | more)
 
@@ -91,20 +99,29 @@ def test_the_same_image_twice_names_both_unless_a_group_ties_them(problems):
     assert len(problems(cases, groups={"x": "p", "y": "q"})) == 1
 
 
-@pytest.mark.parametrize("names", [
-    ["radiopaedia_10_85902_1", "radiopaedia_10_85902_3", "radiopaedia_14_85914_0", "coronacases_001"],
-    ["patient07_frame1", "patient07_frame2", "patient08_frame1"], ["p1-pre", "p1-post", "p2-pre", "p2-post"],
-])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["radiopaedia_10_85902_1", "radiopaedia_10_85902_3", "radiopaedia_14_85914_0", "coronacases_001"],
+        ["patient07_frame1", "patient07_frame2", "patient08_frame1"],
+        ["p1-pre", "p1-post", "p2-pre", "p2-post"],
+    ],
+)
 def test_ids_that_look_like_several_scans_of_one_patient_are_a_question(problems, names):
     row = only(problems({name: case() for name in names}))
     assert row.severity == "question" and f"{names[0]}, {names[1]}" in row.message and "groups.csv" in row.remedy
     assert problems({name: case() for name in names}, groups={names[0]: "one", names[1]: "one"}) == []
 
 
-@pytest.mark.parametrize("names", [
-    [f"case_{n:03d}" for n in range(12)], [f"BraTS20_Training_{n:03d}" for n in range(12)], ["patient037_frame12", "patient041_frame11"],
-    [f"study1_{n:02d}" for n in range(12)] + [f"study2_{n:02d}" for n in range(12)],
-])
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"case_{n:03d}" for n in range(12)],
+        [f"BraTS20_Training_{n:03d}" for n in range(12)],
+        ["patient037_frame12", "patient041_frame11"],
+        [f"study1_{n:02d}" for n in range(12)] + [f"study2_{n:02d}" for n in range(12)],
+    ],
+)
 def test_numbered_cases_are_no_scans_of_one_patient(problems, names):
     assert problems({name: case() for name in names}) == []
 

@@ -160,10 +160,16 @@ def test_values_that_are_not_finite_are_refused():
         intensity_kind(np.full((1, 2, 2), np.inf, np.float32), channel_name="CT")
 
 
-@pytest.mark.parametrize(("dataset", "part", "kind"), [
-    ("covid_ct_small", "imagesTr", "windowed"), ("covid_ct_small", "imagesTs", "hu"),
-    ("lung_ct_hu", "imagesTr", "hu"), ("lung_ct_hu", "imagesTs", "hu"), ("totalseg_ct", "imagesTr", "hu"),
-])
+@pytest.mark.parametrize(
+    ("dataset", "part", "kind"),
+    [
+        ("covid_ct_small", "imagesTr", "windowed"),
+        ("covid_ct_small", "imagesTs", "hu"),
+        ("lung_ct_hu", "imagesTr", "hu"),
+        ("lung_ct_hu", "imagesTs", "hu"),
+        ("totalseg_ct", "imagesTr", "hu"),
+    ],
+)
 def test_real_ct(shared_data, dataset, part, kind):
     for name, values in images(shared_data(dataset) / part).items():
         found = intensity_kind(values, channel_name="CT")

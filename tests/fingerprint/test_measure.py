@@ -90,8 +90,11 @@ def test_all_problems_are_gathered_and_the_rest_goes_on(make_dataset):
     assert list(measured.fingerprint.cases) == [c.case for c in measured.dataset.cases] == ["case_01", "case_04", "case_05"]
     assert done == [f"case_{n:02d}" for n in range(6)]
     errors = {p.case: (p.kind, p.file) for p in measured.problems if p.severity == "error"}
-    assert errors == {"case_00": ("LabelError", "case_00.nii.gz"), "case_02": ("UnreadableFileError", "case_02_0000.nii.gz"),
-                      "case_03": ("IntensityError", "case_03_0000.nii.gz")}
+    assert errors == {
+        "case_00": ("LabelError", "case_00.nii.gz"),
+        "case_02": ("UnreadableFileError", "case_02_0000.nii.gz"),
+        "case_03": ("IntensityError", "case_03_0000.nii.gz"),
+    }
     assert [p.case for p in said(measured, "only background")] == ["case_01"]
 
 

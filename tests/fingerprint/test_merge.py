@@ -89,8 +89,11 @@ def test_a_kind_whose_cases_have_no_foreground_is_summarised_from_whole_volumes(
 def test_class_sizes_and_shares(measured_cases):
     shape = (10, 10, 10)
     image = RNG.integers(1, 90, shape)
-    cases, dataset = measured_cases({"a": (image, boxed(shape, 4)), "b": (image, boxed(shape, 2)), "c": (image, boxed(shape, 5, 2))},
-                                    {"one": 1, "two": 2, "three": 3}, spacing=(5.0, 2.0, 2.0))
+    cases, dataset = measured_cases(
+        {"a": (image, boxed(shape, 4)), "b": (image, boxed(shape, 2)), "c": (image, boxed(shape, 5, 2))},
+        {"one": 1, "two": 2, "three": 3},
+        spacing=(5.0, 2.0, 2.0),
+    )
     classes = summarise(cases, dataset).classes
     one = classes["one"]
     assert (one.cases, one.median_ml, one.share) == pytest.approx((2, (64 + 8) / 2 * 0.02, (64 + 8) / 3 / 1000))

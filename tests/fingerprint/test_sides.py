@@ -9,14 +9,36 @@ from autoseg.data.labels import LabelSet
 from autoseg.fingerprint.sides import measure_sides, sides_by_name, summarise_sides, unnamed_sides
 
 NAMES = [
-    ("lung_left", "lung_right"), ("left lung", "right lung"), ("Left Lung", "Right Lung"), ("L_lung", "R_lung"), ("lung-L", "lung-R"),
-    ("Lunge links", "Lunge rechts"), ("linke Lunge", "rechte Lunge"), ("linker Lappen", "rechter Lappen"),
+    ("lung_left", "lung_right"),
+    ("left lung", "right lung"),
+    ("Left Lung", "Right Lung"),
+    ("L_lung", "R_lung"),
+    ("lung-L", "lung-R"),
+    ("Lunge links", "Lunge rechts"),
+    ("linke Lunge", "rechte Lunge"),
+    ("linker Lappen", "rechter Lappen"),
     ("poumon gauche", "poumon droit"),
-    ("poumon_G", "poumon_D"), ("pulmón izquierdo", "pulmón derecho"), ("pulmo sinister", "pulmo dexter"), ("polmone sx", "polmone dx"),
-    ("LeftLung", "RightLung"), ("lungLeft", "lungRight"), ("leftlung", "rightlung"), ("lunglinks", "lungrechts"), ("lh", "rh"),
-    ("Lt kidney", "Rt kidney"), ("left", "right"), ("L", "R"), ("rib_left_1", "rib_right_1"), ("lung_left1", "lung_right1"),
-    ("vänster lunga", "höger lunga"), ("venstre lunge", "højre lunge"), ("левое лёгкое", "правое лёгкое"), ("左肺", "右肺"),
-    ("pulmão esquerdo", "pulmão direito"), ("left lung upper", "right lung upper"), ("LUNG_LEFT", "LUNG_RIGHT"),
+    ("poumon_G", "poumon_D"),
+    ("pulmón izquierdo", "pulmón derecho"),
+    ("pulmo sinister", "pulmo dexter"),
+    ("polmone sx", "polmone dx"),
+    ("LeftLung", "RightLung"),
+    ("lungLeft", "lungRight"),
+    ("leftlung", "rightlung"),
+    ("lunglinks", "lungrechts"),
+    ("lh", "rh"),
+    ("Lt kidney", "Rt kidney"),
+    ("left", "right"),
+    ("L", "R"),
+    ("rib_left_1", "rib_right_1"),
+    ("lung_left1", "lung_right1"),
+    ("vänster lunga", "höger lunga"),
+    ("venstre lunge", "højre lunge"),
+    ("левое лёгкое", "правое лёгкое"),
+    ("左肺", "右肺"),
+    ("pulmão esquerdo", "pulmão direito"),
+    ("left lung upper", "right lung upper"),
+    ("LUNG_LEFT", "LUNG_RIGHT"),
 ]
 
 
@@ -38,11 +60,21 @@ def test_a_sided_label_without_its_partner_is_unpaired():
     assert found.plain == ("spleen",)
 
 
-@pytest.mark.parametrize("names", [
-    ["RV", "myocardium", "LV"], ["vertebrae_L1", "vertebrae_L2", "vertebrae_S1"], ["cleft", "bright spot"], ["L", "M"],
-    ["liver", "kidney", "der Kopf"],
-    ["anterior", "posterior"], ["region_d", "region_f"], ["label_1", "label_2"], ["GG", "ET", "TC"], ["lever", "leverage"],
-])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["RV", "myocardium", "LV"],
+        ["vertebrae_L1", "vertebrae_L2", "vertebrae_S1"],
+        ["cleft", "bright spot"],
+        ["L", "M"],
+        ["liver", "kidney", "der Kopf"],
+        ["anterior", "posterior"],
+        ["region_d", "region_f"],
+        ["label_1", "label_2"],
+        ["GG", "ET", "TC"],
+        ["lever", "leverage"],
+    ],
+)
 def test_names_without_a_side(names):
     found = sides_by_name(names)
     assert found.pairs == () and found.unpaired == ()

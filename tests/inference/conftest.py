@@ -61,10 +61,18 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture
 def prediction_plan() -> Callable[..., PredictionPlan]:
     def make(**changes) -> PredictionPlan:
-        return PredictionPlan(**{
-            "overlap": 0.5, "tiles": "even", "weighting": "gaussian", "average": "logits", "resize": "logits",
-            "test_time_mirrors": [], "batch_tiles": 2, **changes,
-        })
+        return PredictionPlan(
+            **{
+                "overlap": 0.5,
+                "tiles": "even",
+                "weighting": "gaussian",
+                "average": "logits",
+                "resize": "logits",
+                "test_time_mirrors": [],
+                "batch_tiles": 2,
+                **changes,
+            }
+        )
 
     return make
 
@@ -96,58 +104,124 @@ def noise() -> Callable[..., np.ndarray]:
 
 
 PLAN = {
-    "autoseg_version": "0.1.0", "recipe": "auto", "recipe_options": {}, "created_from": "made",
+    "autoseg_version": "0.1.0",
+    "recipe": "auto",
+    "recipe_options": {},
+    "created_from": "made",
     "made_for": {"device": "cpu", "memory_gb": 4.0},
     "default_configurations": ["3d_fullres"],
     "dataset": {
-        "name": "made", "channels": ["MR"], "labels": {"background": 0, "left": 2, "right": 5, "spot": 9},
-        "regions": {}, "region_order": None, "ignore_label": None, "side_pairs": [["left", "right"]], "groups_of_labels": {},
+        "name": "made",
+        "channels": ["MR"],
+        "labels": {"background": 0, "left": 2, "right": 5, "spot": 9},
+        "regions": {},
+        "region_order": None,
+        "ignore_label": None,
+        "side_pairs": [["left", "right"]],
+        "groups_of_labels": {},
         "orientation": "lps",
         "original_median": {"spacing": [1.0, 1.0, 1.0], "shape": [16, 16, 16]},
     },
-    "intensity": {"MR": {"arbitrary": {
-        "before_resampling": [{"do": "zscore", "mean": None, "std": None, "mask": "all"}], "after_resampling": [{"do": "none"}]}}},
+    "intensity": {
+        "MR": {
+            "arbitrary": {
+                "before_resampling": [{"do": "zscore", "mean": None, "std": None, "mask": "all"}],
+                "after_resampling": [{"do": "none"}],
+            }
+        }
+    },
     "training": {
         "loss": {
             "tversky": {
-                "weight": 1.0, "fn_weight": 0.5, "fp_weight": 0.5, "smoothing": 1e-5, "background": True, "power": 1.0,
-                "class_weight": None},
-            "cross_entropy": {"weight": 1.0, "top_k": None}, "factory": None,
+                "weight": 1.0,
+                "fn_weight": 0.5,
+                "fp_weight": 0.5,
+                "smoothing": 1e-5,
+                "background": True,
+                "power": 1.0,
+                "class_weight": None,
+            },
+            "cross_entropy": {"weight": 1.0, "top_k": None},
+            "factory": None,
         },
         "optimiser": {"name": "sgd", "lr": 0.01, "momentum": 0.99, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0.0},
         "schedule": {"name": "poly", "warmup": 0.0, "power": 0.9, "patience": 15, "factor": 0.5, "threshold": 1e-4, "min_lr": 0.0},
-        "epochs": 1, "budget_seconds": None, "steps_per_epoch": 1, "early_stop": None, "gradient_clip": 12.0,
+        "epochs": 1,
+        "budget_seconds": None,
+        "steps_per_epoch": 1,
+        "early_stop": None,
+        "gradient_clip": 12.0,
         "case_order": "with_replacement",
         "oversampling": {"foreground": 0.33, "by": "class"},
         "augmentation": {
-            "backend": "batchgenerators", "transforms": [], "mirror_axes": [0, 1, 2], "mirror_probability": 0.5, "mirror_sides": "exchange",
-            "interpolation": [3, 1], "statistics": "patch"},
-        "validation": {"batches": 0, "augment": False}, "predict_with": "last", "deep_supervision": True, "weight_average": None,
-        "start": {"weights": None, "freeze_epochs": 0}, "precision": "float32", "memory_layout": "contiguous", "seed": 1,
+            "backend": "batchgenerators",
+            "transforms": [],
+            "mirror_axes": [0, 1, 2],
+            "mirror_probability": 0.5,
+            "mirror_sides": "exchange",
+            "interpolation": [3, 1],
+            "statistics": "patch",
+        },
+        "validation": {"batches": 0, "augment": False},
+        "predict_with": "last",
+        "deep_supervision": True,
+        "weight_average": None,
+        "start": {"weights": None, "freeze_epochs": 0},
+        "precision": "float32",
+        "memory_layout": "contiguous",
+        "seed": 1,
         "checkpoint_minutes": 5.0,
     },
     "prediction": {
-        "overlap": 0.5, "tiles": "even", "weighting": "gaussian", "average": "logits", "resize": "logits", "test_time_mirrors": [],
-        "batch_tiles": 2},
+        "overlap": 0.5,
+        "tiles": "even",
+        "weighting": "gaussian",
+        "average": "logits",
+        "resize": "logits",
+        "test_time_mirrors": [],
+        "batch_tiles": 2,
+    },
     "postprocessing": [],
     "evaluation": {"metrics": ["dice"], "tolerance_mm": {}, "summary": "mean", "empty_rule": "count"},
     "folds": {"count": 5, "seed": 1, "stratify": False, "groups": True, "source": "kfold"},
-    "configurations": {"3d_fullres": {
-        "spacing": [2.0, 1.5, 1.5], "median_shape": [8.0, 11.0, 11.0], "patch_size": [8, 8, 8], "batch_size": 2, "transpose": None,
-        "crop": "none",
-        "padding": {"train": "zero", "predict": "zero"}, "normalise_in_mask": [False],
-        "resampling": {
-            "size": "round", "image": {"order": 3, "across": "thick", "order_across": 0},
-            "logits": {"order": 1, "across": "thick", "order_across": 0},
-            "labels": {"order": 1, "rule": "argmax", "across": "thick", "order_across": 0}},
-        "network": {
-            "factory": None, "kind": "unet", "dimension": 3, "features": [4, 8], "strides": [[1, 1, 1], [2, 2, 2]],
-            "kernels": [[3, 3, 3], [3, 3, 3]], "blocks": {"encoder": [1, 1], "decoder": [1]}, "downsampling": "stride",
-            "norm": {"name": "instance", "momentum": 0.1, "eps": 1e-5}, "activation": "leaky_relu",
-            "order_of_layers": "conv-norm-activation",
-            "initialisation": "kaiming_normal", "dropout": 0.0},
-        "pool_loss_over_batch": False, "previous_stage": None, "next_stage": None}},
-    "forecast": {}, "reasons": [],
+    "configurations": {
+        "3d_fullres": {
+            "spacing": [2.0, 1.5, 1.5],
+            "median_shape": [8.0, 11.0, 11.0],
+            "patch_size": [8, 8, 8],
+            "batch_size": 2,
+            "transpose": None,
+            "crop": "none",
+            "padding": {"train": "zero", "predict": "zero"},
+            "normalise_in_mask": [False],
+            "resampling": {
+                "size": "round",
+                "image": {"order": 3, "across": "thick", "order_across": 0},
+                "logits": {"order": 1, "across": "thick", "order_across": 0},
+                "labels": {"order": 1, "rule": "argmax", "across": "thick", "order_across": 0},
+            },
+            "network": {
+                "factory": None,
+                "kind": "unet",
+                "dimension": 3,
+                "features": [4, 8],
+                "strides": [[1, 1, 1], [2, 2, 2]],
+                "kernels": [[3, 3, 3], [3, 3, 3]],
+                "blocks": {"encoder": [1, 1], "decoder": [1]},
+                "downsampling": "stride",
+                "norm": {"name": "instance", "momentum": 0.1, "eps": 1e-5},
+                "activation": "leaky_relu",
+                "order_of_layers": "conv-norm-activation",
+                "initialisation": "kaiming_normal",
+                "dropout": 0.0,
+            },
+            "pool_loss_over_batch": False,
+            "previous_stage": None,
+            "next_stage": None,
+        }
+    },
+    "forecast": {},
+    "reasons": [],
 }
 
 
@@ -172,7 +246,10 @@ def make_work(tmp_path: Path, make_plan) -> Callable[..., Path]:
     """A WORK folder with the plan and random weights of the given folds; `fold_changes` differ in single folds' plans."""
 
     def make(
-        folds=(0, 1, 2, 3, 4), changes: dict | None = None, fold_changes: dict | None = None, trained_on: dict | None = None,
+        folds=(0, 1, 2, 3, 4),
+        changes: dict | None = None,
+        fold_changes: dict | None = None,
+        trained_on: dict | None = None,
         name: str = "work",
     ) -> Path:
         work = Work(tmp_path / name)
@@ -184,7 +261,8 @@ def make_work(tmp_path: Path, make_plan) -> Callable[..., Path]:
             part = own.configurations[configuration].inside()
             torch.manual_seed(number)
             network = build(
-                part.network, len(own.dataset.channels), own.dataset.label_set().outputs, deep_supervision=own.training.deep_supervision)
+                part.network, len(own.dataset.channels), own.dataset.label_set().outputs, deep_supervision=own.training.deep_supervision
+            )
             folder = work.fold(configuration, fold)
             write_plan(folder.plan, own)
             save_weights(folder.weights, network.state_dict(), {"trained_on": (trained_on or {}).get(fold, {})})

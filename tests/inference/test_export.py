@@ -58,8 +58,10 @@ def same_but_for_ties(found: np.ndarray, values: np.ndarray) -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(
-    source=st.tuples(*[st.integers(1, 12)] * 3), shape=st.tuples(*[st.integers(1, 25)] * 3),
-    lengths=st.lists(st.integers(1, 4), max_size=8), seed=st.integers(0, 99),
+    source=st.tuples(*[st.integers(1, 12)] * 3),
+    shape=st.tuples(*[st.integers(1, 25)] * 3),
+    lengths=st.lists(st.integers(1, 4), max_size=8),
+    seed=st.integers(0, 99),
 )
 def test_slabs_give_what_the_whole_volume_gives(source, shape, lengths, seed):
     outputs = np.random.default_rng(seed).normal(size=(3, *source)).astype(np.float32)
@@ -108,7 +110,8 @@ def test_probabilities_are_those_that_the_labels_come_from(labels, average):
     if average == "probabilities":
         outputs = np.exp(outputs) / (1 + np.exp(outputs) if labels.regions else np.exp(outputs).sum(0))
     found = export.probabilities_from(
-        cut(outputs, [2, 2]), target(source, shape), across=None, order_across=0, labels=labels, average=average)
+        cut(outputs, [2, 2]), target(source, shape), across=None, order_across=0, labels=labels, average=average
+    )
     values = upsampled(outputs, shape)
     if average == "logits":
         values = 1 / (1 + np.exp(-values)) if labels.regions else np.exp(values) / np.exp(values).sum(0)

@@ -57,12 +57,21 @@ def test_all_48_axis_orders_and_flips_give_the_same_label_map_moved_likewise(mak
         np.testing.assert_array_equal(found.labels.voxels, orientation.apply(expected.labels.voxels))
 
 
-@pytest.mark.parametrize("changes", [
-    {"3d_fullres.transpose": [2, 0, 1], "3d_fullres.spacing": [2.0, 1.5, 1.3], "3d_fullres.patch_size": [4, 8, 6]},
-    {"prediction.resize": "labels", "prediction.tiles": "regular", "prediction.weighting": "uniform", "prediction.average": "probabilities",
-     "3d_fullres.padding.predict": "minimum"},
-    {"3d_fullres.crop": "nonzero", "prediction.test_time_mirrors": [0, 1, 2]},
-], ids=["transposed", "as the paper", "cropped and mirrored"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"3d_fullres.transpose": [2, 0, 1], "3d_fullres.spacing": [2.0, 1.5, 1.3], "3d_fullres.patch_size": [4, 8, 6]},
+        {
+            "prediction.resize": "labels",
+            "prediction.tiles": "regular",
+            "prediction.weighting": "uniform",
+            "prediction.average": "probabilities",
+            "3d_fullres.padding.predict": "minimum",
+        },
+        {"3d_fullres.crop": "nonzero", "prediction.test_time_mirrors": [0, 1, 2]},
+    ],
+    ids=["transposed", "as the paper", "cropped and mirrored"],
+)
 def test_files_of_any_axis_order_give_the_same_label_map(changes, make_work, image, tmp_path):
     model = load_model(make_work(folds=(0,), changes=changes), device="cpu")
     image[:, :2] = 0
@@ -110,7 +119,8 @@ def test_mirrored_sides_are_exchanged_in_test_time_mirroring(orientation, stored
     """A mirrored patient gets the mirrored label map with left and right in each other's place, whichever array axis is left-right."""
     side = stored.axes.index(2)
     changes = {
-        "prediction.test_time_mirrors": [2 if orientation == "lps" else side], "dataset.orientation": orientation,
+        "prediction.test_time_mirrors": [2 if orientation == "lps" else side],
+        "dataset.orientation": orientation,
         "3d_fullres.spacing": [1.0, 1.0, 1.0],
     }
     model = load_model(make_work(folds=(0,), changes=changes), device="cpu")
@@ -127,8 +137,12 @@ def test_mirrored_sides_are_exchanged_in_test_time_mirroring(orientation, stored
 
 def test_two_dimensional_configurations_predict_slice_by_slice(make_work, image):
     flat = {
-        "3d_fullres.network.dimension": 2, "3d_fullres.network.strides": [[1, 1], [2, 2]], "3d_fullres.network.kernels": [[3, 3], [3, 3]],
-        "3d_fullres.patch_size": [8, 8], "3d_fullres.spacing": [1.2, 1.0], "3d_fullres.median_shape": [14, 17],
+        "3d_fullres.network.dimension": 2,
+        "3d_fullres.network.strides": [[1, 1], [2, 2]],
+        "3d_fullres.network.kernels": [[3, 3], [3, 3]],
+        "3d_fullres.patch_size": [8, 8],
+        "3d_fullres.spacing": [1.2, 1.0],
+        "3d_fullres.median_shape": [14, 17],
         "intensity.MR.arbitrary.before_resampling": [{"do": "none"}],
     }
     model = load_model(make_work(folds=(0, 1), changes=flat), device="cpu")
@@ -161,12 +175,15 @@ def test_a_fold_that_was_asked_for_must_be_there(make_work, tmp_path):
         load_model(work, device="cpu", configurations=["3d_lowres"])
 
 
-@pytest.mark.parametrize(("change", "key"), [
-    ({"3d_fullres.spacing": [2.0, 1.5, 1.4]}, "configurations.3d_fullres.spacing"),
-    ({"3d_fullres.network.features": [4, 6]}, "configurations.3d_fullres.network.features"),
-    ({"intensity.MR.arbitrary.after_resampling": []}, "intensity.MR.arbitrary.after_resampling"),
-    ({"dataset.orientation": "as_stored"}, "dataset.orientation"),
-])
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"3d_fullres.spacing": [2.0, 1.5, 1.4]}, "configurations.3d_fullres.spacing"),
+        ({"3d_fullres.network.features": [4, 6]}, "configurations.3d_fullres.network.features"),
+        ({"intensity.MR.arbitrary.after_resampling": []}, "intensity.MR.arbitrary.after_resampling"),
+        ({"dataset.orientation": "as_stored"}, "dataset.orientation"),
+    ],
+)
 def test_folds_of_different_plans_are_not_joined(change, key, make_work):
     with pytest.raises(ModelError, match=f"fold 2 .*than fold 0: {key} differs"):
         load_model(make_work(folds=(0, 1, 2), fold_changes={2: change}), device="cpu")
@@ -204,7 +221,8 @@ def test_weights_of_another_network_are_refused(make_work):
 def test_code_outside_autoseg_runs_only_if_trusted(make_work, tmp_path, monkeypatch):
     (tmp_path / "foreign_network.py").write_text(
         "from autoseg.network.build import build\n"
-        "def make(plan, channels, outputs):\n    return build(plan.model_copy(update={'factory': None}), channels, outputs)\n")
+        "def make(plan, channels, outputs):\n    return build(plan.model_copy(update={'factory': None}), channels, outputs)\n"
+    )
     monkeypatch.syspath_prepend(str(tmp_path))
     work = make_work(folds=(0,), changes={"3d_fullres.network.factory": "foreign_network:make", "training.deep_supervision": False})
     sys.modules.pop("foreign_network", None)
@@ -240,7 +258,11 @@ def test_cases_that_fail_are_named_and_the_others_go_on(make_work, image, tmp_pa
     assert set(results) == {"good", "two_channels", "flat", "broken", "nan"} == {r.case for r in seen}
     assert results["good"].output.is_file()
     assert {case: r.error.kind for case, r in results.items() if r.error} == {
-        "two_channels": "ChannelError", "flat": "ModelError", "broken": "UnreadableFileError", "nan": "IntensityError"}
+        "two_channels": "ChannelError",
+        "flat": "ModelError",
+        "broken": "UnreadableFileError",
+        "nan": "IntensityError",
+    }
     assert all(r.error.case == case for case, r in results.items() if r.error)
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["good.nii.gz"]
 

@@ -89,14 +89,12 @@ def test_small_volumes_are_padded_and_cut_back(shape, prediction_plan, pointwise
         window = Window((8, 8, 8), "minimum", prediction_plan())
         result = whole(image, ensemble(pointwise([0.0, 1.0]), outputs=2), window, axis)
         assert result.shape == (2, *shape)
-        np.testing.assert_allclose(result, np.stack([-image[0] ** 2, -(image[0] - 1) ** 2]), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(result, np.stack([-(image[0] ** 2), -((image[0] - 1) ** 2)]), rtol=1e-4, atol=1e-5)
 
 
 def test_what_stands_around_a_small_volume_is_the_plans(prediction_plan, made_network, ensemble, noise):
     image, network = noise(1, 5, 8, 8) + 10, made_network(1, 2)
-    zero, minimum = (
-        whole(image, ensemble(network, outputs=2), Window((8, 8, 8), fill, prediction_plan())) for fill in ("zero", "minimum")
-    )
+    zero, minimum = (whole(image, ensemble(network, outputs=2), Window((8, 8, 8), fill, prediction_plan())) for fill in ("zero", "minimum"))
     padded = np.pad(image, [(0, 0), (1, 2), (0, 0), (0, 0)], mode="minimum")
     with torch.no_grad():
         expected = network(torch.from_numpy(padded)[None])[0].numpy()[:, 1:6]
@@ -116,7 +114,7 @@ def test_slices_are_predicted_by_themselves(batch_tiles, prediction_plan, made_n
 def test_slices_larger_than_a_tile(prediction_plan, pointwise, ensemble, noise):
     image = noise(1, 5, 30, 21)
     result = whole(image, ensemble(pointwise([0.0, 2.0]), outputs=2), Window((8, 12), "zero", prediction_plan(batch_tiles=3)))
-    np.testing.assert_allclose(result, np.stack([-image[0] ** 2, -(image[0] - 2) ** 2]), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(result, np.stack([-(image[0] ** 2), -((image[0] - 2) ** 2)]), rtol=1e-4, atol=1e-5)
 
 
 def test_mirrors_are_all_subsets_and_sides_change_places():

@@ -128,8 +128,13 @@ def test_all_classes_at_full_size_are_never_held():
 def test_what_cannot_be_is_refused():
     logits = np.zeros((2, 3, 3, 3), np.float32)
     for arguments in (
-        {"shape": (3, 3)}, {"shape": (3, 3, 0)}, {"shape": (3, 3, 3), "across": 4}, {"shape": (3, 3, 3), "order_across": 3},
-        {"shape": (3, 3, 3), "region_order": (1,)}, {"shape": (3, 3, 3), "rows": (2, 2)}, {"shape": (3, 3, 3), "rows": (0, 4)},
+        {"shape": (3, 3)},
+        {"shape": (3, 3, 0)},
+        {"shape": (3, 3, 3), "across": 4},
+        {"shape": (3, 3, 3), "order_across": 3},
+        {"shape": (3, 3, 3), "region_order": (1,)},
+        {"shape": (3, 3, 3), "rows": (2, 2)},
+        {"shape": (3, 3, 3), "rows": (0, 4)},
     ):
         with pytest.raises(ValueError, match=r"must be|needs?"):
             upsample_argmax(logits, **arguments)

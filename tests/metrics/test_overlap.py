@@ -7,7 +7,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import confusion_matrix, f1_score, jaccard_score, precision_score, recall_score
@@ -23,11 +23,12 @@ small_maps = arrays(np.uint8, (3, 4, 5), elements=st.integers(0, 4))
 def test_counts_and_metrics_are_those_of_scikit_learn(prediction, reference, ignore):
     table = overlap(prediction, reference, {"one": [1], "pair": (2, 3)}, ignore=ignore)
     counted = reference != ignore if ignore is not None else np.ones_like(reference, bool)
+    assume(counted.any())  # scikit-learn refuses empty arrays
     for name, values in {"one": [1], "pair": [2, 3]}.items():
         truth, guess = np.isin(reference[counted], values), np.isin(prediction[counted], values)
         tn, fp, fn, tp = confusion_matrix(truth, guess, labels=[False, True]).ravel()
         row = table[name]
-        assert (row.TP, row.FP, row.FN, row.TN) == (tp, fp, fn, tn)
+        assert (tp, fp, fn, tn) == (row.TP, row.FP, row.FN, row.TN)
         expected = {
             "dice": f1_score(truth, guess, zero_division=np.nan),
             "iou": jaccard_score(truth, guess, zero_division=0.0) if tp + fp + fn else math.nan,
@@ -44,7 +45,8 @@ def test_by_hand():
     prediction = np.array([1, 1, 0, 2, 1, 0, 2], np.uint8)
     table = overlap(prediction, reference, {"one": [1], "two": [2], "both": [1, 2]}, ignore=255)
     assert table["one"].as_dict() == pytest.approx(
-        {"TP": 1, "FP": 2, "FN": 1, "TN": 2, "dice": 0.4, "iou": 0.25, "sensitivity": 0.5, "specificity": 0.5, "precision": 1 / 3})
+        {"TP": 1, "FP": 2, "FN": 1, "TN": 2, "dice": 0.4, "iou": 0.25, "sensitivity": 0.5, "specificity": 0.5, "precision": 1 / 3}
+    )
     assert (table["two"].TP, table["two"].FP, table["two"].FN, table["two"].TN) == (1, 0, 2, 3)
     assert (table["both"].TP, table["both"].FP, table["both"].FN, table["both"].TN) == (3, 1, 2, 0)
     assert list(table) == ["one", "two", "both"] and table.as_dict()["two"]["dice"] == 0.5
@@ -75,8 +77,9 @@ def test_large_values_and_more_voxels_than_a_slab():
     table = overlap(prediction, reference, {"far": [70_000], "farther": [4_000_000_000, 7]}, ignore=0)
     counted = reference != 0
     truth, guess = np.isin(reference[counted], [4_000_000_000, 7]), np.isin(prediction[counted], [4_000_000_000, 7])
-    assert table["farther"].TP == (truth & guess).sum() and table["farther"].TN == (~truth & ~guess).sum()
-    assert table["far"].FN == ((reference == 70_000) & (prediction != 70_000)).sum()
+    farther, far = table["farther"], table["far"]
+    assert (truth & guess).sum() == farther.TP and (~truth & ~guess).sum() == farther.TN
+    assert ((reference == 70_000) & (prediction != 70_000)).sum() == far.FN
 
 
 def test_memory_does_not_grow_with_the_volume():
@@ -99,3 +102,6 @@ def test_refusals_say_what_was_wrong():
         overlap(np.zeros(3, int), np.zeros(3, int), {"a": [1, 5]}, ignore=5)
 
 
+def test_nothing_but_ignored_voxels_leaves_everything_undefined():
+    row = overlap(np.ones((2, 2), np.uint8), np.full((2, 2), 4, np.uint8), {"a": [1]}, ignore=4)["a"]
+    assert (row.TP, row.FP, row.FN, row.TN) == (0, 0, 0, 0) and all(math.isnan(row[m]) for m in ("dice", "iou", "specificity"))

@@ -70,7 +70,11 @@ def test_the_papers_feature_maps_have_the_published_sizes(paper_plan):
         maps = network.encoder(torch.empty(1, 1, 80, 160, 160))
         logits = network(torch.empty(2, 1, 80, 160, 160))
     assert [tuple(m.shape[1:]) for m in maps] == [
-        (32, 80, 160, 160), (64, 40, 80, 80), (128, 20, 40, 40), (256, 10, 20, 20), (512, 5, 10, 10)
+        (32, 80, 160, 160),
+        (64, 40, 80, 80),
+        (128, 20, 40, 40),
+        (256, 10, 20, 20),
+        (512, 5, 10, 10),
     ]
     assert logits.shape == (2, 4, 80, 160, 160)
 

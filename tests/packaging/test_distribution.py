@@ -43,7 +43,8 @@ def test_wheel_and_sdist_list_code_and_recipes(distributions):
     wheel = zipfile.ZipFile(next(distributions.glob("autoseg3d-*.whl"))).namelist()
     assert {"autoseg/__init__.py", "autoseg/pipeline.py", "autoseg/plans/__init__.py", "autoseg/plans/covid19-ct.json"} <= set(wheel)
     assert not [name for name in wheel if name.startswith(("tests", "docs", "plans"))]
-    sdist = [name.partition("/")[2] for name in tarfile.open(next(distributions.glob("autoseg3d-*.tar.gz"))).getnames()]
+    with tarfile.open(next(distributions.glob("autoseg3d-*.tar.gz"))) as archive:
+        sdist = [name.partition("/")[2] for name in archive.getnames()]
     assert {"setup.py", "plans/covid19-ct.json", "autoseg/pipeline.py", "LICENSE", "constraints.txt"} <= set(sdist)
 
 
@@ -69,7 +70,16 @@ def test_installs_in_a_new_environment_and_plans_by_recipe(distributions, make_d
     package = next(distributions.glob(pattern))
     subprocess.run([python, "-m", "pip", "install", "--quiet", "-c", str(ROOT / "constraints.txt"), str(package)], check=True)
     dataset = make_dataset(cases=5, channels=("CT",))
-    command = [environment / "bin" / "autoseg", "plan-and-preprocess", dataset, tmp_path / "work", "--recipe", "covid19-ct", "--set", "spacing=[4,2,2]"]
+    command = [
+        environment / "bin" / "autoseg",
+        "plan-and-preprocess",
+        dataset,
+        tmp_path / "work",
+        "--recipe",
+        "covid19-ct",
+        "--set",
+        "spacing=[4,2,2]",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "work" / "plan.json").is_file()

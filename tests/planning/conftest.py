@@ -61,13 +61,28 @@ def measured() -> Callable[..., tuple[Dataset, Fingerprint]]:
             channel = ChannelMeasures(kind=kinds[number], why="made", sure=True, **values)
             size = crop or shape
             return CaseMeasures(
-                content_key=name, label_key=name, spacing=spacing, shape=shape, planar=planar, tilt=tilt if number == 0 else 0.0,
-                orientation="LPS", crop_box=tuple((0, n) for n in size), channels=[channel] * len(channels),
-                label_voxels=(shown or {}).get(name, voxels), side_overlap={},
+                content_key=name,
+                label_key=name,
+                spacing=spacing,
+                shape=shape,
+                planar=planar,
+                tilt=tilt if number == 0 else 0.0,
+                orientation="LPS",
+                crop_box=tuple((0, n) for n in size),
+                channels=[channel] * len(channels),
+                label_voxels=(shown or {}).get(name, voxels),
+                side_overlap={},
             )
 
-        values = {"mean": -600, "std": 300, "median": -700, "minimum": -1024, "maximum": 400, "percentile_00_5": -950,
-                  "percentile_99_5": 120}
+        values = {
+            "mean": -600,
+            "std": 300,
+            "median": -700,
+            "minimum": -1024,
+            "maximum": 400,
+            "percentile_00_5": -950,
+            "percentile_99_5": 120,
+        }
         summary = {kind: KindSummary(cases=kinds.count(kind), **values) for kind in set(kinds)}
         sides = [("lung_left", "lung_right")] if pairs is None else pairs
         fingerprint = Fingerprint(
@@ -76,7 +91,8 @@ def measured() -> Callable[..., tuple[Dataset, Fingerprint]]:
             classes={name: ClassSummary(cases=len(names), share=0.1, median_ml=100) for name in label_set.names},
             sides=SidesSummary(
                 pairs=[SidePair(left=a, right=b, overlap=0.9, volume_ratio=1.1) for a, b in sides],
-                unpaired=unpaired or [], rejected=[],
+                unpaired=unpaired or [],
+                rejected=[],
             ),
             median_relative_size_after_crop=relative,
         )
@@ -92,7 +108,12 @@ def planned(measured: Callable[..., tuple[Dataset, Fingerprint]]) -> Callable[..
     """The plan of a measured dataset."""
 
     def make(
-        recipe: str = "auto", *, device: str = "cpu", memory_gb: float = 16, settings: dict | None = None, options: dict | None = None,
+        recipe: str = "auto",
+        *,
+        device: str = "cpu",
+        memory_gb: float = 16,
+        settings: dict | None = None,
+        options: dict | None = None,
         **data: Any,
     ) -> Plan:
         dataset, fingerprint = measured(**data)

@@ -48,7 +48,11 @@ def test_shapes_follow_the_peers_rules_on_a_gpu(planned):
     for name, configuration in peer.configurations.items():
         mine = auto.configurations[name]
         assert (mine.spacing, mine.patch_size, mine.batch_size, mine.network) == (
-            configuration.spacing, configuration.patch_size, configuration.batch_size, configuration.network)
+            configuration.spacing,
+            configuration.patch_size,
+            configuration.batch_size,
+            configuration.network,
+        )
         assert mine.pool_loss_over_batch
     assert auto.configurations["3d_lowres"].next_stage == "3d_cascade_fullres"
     assert auto.configurations["3d_cascade_fullres"].previous_stage == "3d_lowres"
@@ -56,8 +60,15 @@ def test_shapes_follow_the_peers_rules_on_a_gpu(planned):
 
 
 def test_planar_images_get_one_2d_configuration(planned):
-    plan = planned(shape=(1, 512, 400), spacing=(1.0, 2.0, 0.5), planar=True, channels=("EM",), kinds=["arbitrary"] * 10, pairs=[],
-                   labels={"background": 0, "cell": 255})
+    plan = planned(
+        shape=(1, 512, 400),
+        spacing=(1.0, 2.0, 0.5),
+        planar=True,
+        channels=("EM",),
+        kinds=["arbitrary"] * 10,
+        pairs=[],
+        labels={"background": 0, "cell": 255},
+    )
     assert list(plan.configurations) == plan.default_configurations == ["2d"]
     c = plan.configurations["2d"]
     assert c.network.dimension == 2 and len(c.patch_size) == 2
@@ -67,13 +78,16 @@ def test_planar_images_get_one_2d_configuration(planned):
     assert "3d_fullres" not in explain(plan).replace("There is no 3d_fullres", "")
 
 
-@pytest.mark.parametrize(("data", "rule", "axes"), [
-    ({}, "exchange", [0, 1, 2]),
-    ({"unpaired": ["rib_left"]}, "keep", [0, 1]),
-    ({"tilt": 31.0}, "keep", []),
-    ({"tilt": 29.0}, "exchange", [0, 1, 2]),
-    ({"pairs": [], "tilt": 45.0}, "exchange", [0, 1, 2]),
-])
+@pytest.mark.parametrize(
+    ("data", "rule", "axes"),
+    [
+        ({}, "exchange", [0, 1, 2]),
+        ({"unpaired": ["rib_left"]}, "keep", [0, 1]),
+        ({"tilt": 31.0}, "keep", []),
+        ({"tilt": 29.0}, "exchange", [0, 1, 2]),
+        ({"pairs": [], "tilt": 45.0}, "exchange", [0, 1, 2]),
+    ],
+)
 def test_sides(planned, data, rule, axes):
     plan = planned(device="cuda", **data)
     assert plan.training.augmentation.mirror_sides == rule
@@ -91,7 +105,12 @@ def test_left_and_right_are_scored_together(planned):
     assert planned().dataset.groups_of_labels == {"lungs": ["lung_left", "lung_right"]}
     assert planned(label_groups={"all": ("lung_left", "infection")}).dataset.groups_of_labels["all"] == ["lung_left", "infection"]
     assert [both_sides(name) for name in ("lung_left", "L_kidney", "LeftAtrium", "links", "Lunge links")] == [
-        "lungs", "kidneys", "Atriums", "both sides", "Lunges"]
+        "lungs",
+        "kidneys",
+        "Atriums",
+        "both sides",
+        "Lunges",
+    ]
 
 
 def test_hu_are_clipped_to_the_foreground(planned):
@@ -106,7 +125,10 @@ def test_mixed_kinds_are_made_alike(planned):
     plan = planned(kinds=["hu"] * 4 + ["windowed"] * 6)
     ct = plan.intensity["CT"]
     assert ct["hu"].before_resampling == [
-        Clip(do="clip", low=-1250, high=250), Rescale(do="rescale", low=-1250, high=250, to=(0, 255), round=False), OWN]
+        Clip(do="clip", low=-1250, high=250),
+        Rescale(do="rescale", low=-1250, high=250, to=(0, 255), round=False),
+        OWN,
+    ]
     assert ct["windowed"].before_resampling == [OWN]
     assert reason(plan, "intensity.CT").figures["cases"] == {"hu": 4, "windowed": 6}
 
@@ -127,7 +149,8 @@ def test_crop_decides_which_shapes_count(planned):
 
 
 @pytest.mark.parametrize(
-    ("labels", "background", "weight"), [(None, False, 1 / 3), (None, True, 1 / 4), ({"background": 0, "a": 7}, False, 1)])
+    ("labels", "background", "weight"), [(None, False, 1 / 3), (None, True, 1 / 4), ({"background": 0, "a": 7}, False, 1)]
+)
 def test_tversky_is_a_mean_over_classes(planned, labels, background, weight):
     plan = planned(labels=labels, pairs=[], settings={"training.loss.tversky.background": background})
     assert plan.training.loss.tversky.weight == pytest.approx(weight)
@@ -182,8 +205,13 @@ def test_rotations_suit_the_patch(planned):
 def test_explanation_can_be_followed(planned):
     plan = planned(kinds=["hu"] * 4 + ["windowed"] * 6)
     page = explain(plan)
-    for words in ("4 cases are in Hounsfield units and 6 cases are windowed", "lung_left / lung_right", "It would be another if",
-                  "made for cpu", "3d_fullres *"):
+    for words in (
+        "4 cases are in Hounsfield units and 6 cases are windowed",
+        "lung_left / lung_right",
+        "It would be another if",
+        "made for cpu",
+        "3d_fullres *",
+    ):
         assert " ".join(words.split()) in " ".join(page.split())
     assert max(map(len, page.splitlines())) <= 140
 
@@ -193,8 +221,15 @@ def test_every_decision_of_a_configuration_has_a_reason(planned):
     decisions = {r.decision for r in plan.reasons}
     for name in ("2d", "3d_lowres", "3d_fullres"):
         assert {f"configurations.{name}.patch_size", f"configurations.{name}.batch_size"} <= decisions
-    assert {"configurations.3d_fullres.spacing", "configurations.3d_lowres.spacing", "intensity.CT", "training.augmentation.mirror_sides",
-            "training.loss.tversky.weight", "folds.count", "default_configurations"} <= decisions
+    assert {
+        "configurations.3d_fullres.spacing",
+        "configurations.3d_lowres.spacing",
+        "intensity.CT",
+        "training.augmentation.mirror_sides",
+        "training.loss.tversky.weight",
+        "folds.count",
+        "default_configurations",
+    } <= decisions
     assert all(r.because and r.would_change_if for r in plan.reasons)
     spacing = reason(plan, "configurations.3d_fullres.spacing")
     assert spacing.figures["median_spacing"] == [1.0, 0.8, 0.8] and spacing.figures["cases"] == 10

@@ -9,11 +9,31 @@ from autoseg.planning.folds import make_folds
 from autoseg.planning.forecast import parameters
 from autoseg.planning.schema import Clip, Rescale, ZScore
 
-TWENTY = [*(f"coronacases_{i:03d}" for i in range(1, 11)),
-          *(f"radiopaedia_{i}" for i in ("10_85902_1", "10_85902_3", "14_85914_0", "27_86410_0", "29_86490_1", "29_86491_1", "36_86526_0",
-                                         "40_86625_0", "4_85506_1", "7_85703_0"))]
-ITEM_3 = ["cor004 cor009 rad27_86410_0 rad36_86526_0", "cor001 rad10_85902_1 rad14_85914_0 rad29_86491_1",
-          "cor007 cor008 rad10_85902_3 rad40_86625_0", "cor010 rad29_86490_1 rad4_85506_1 rad7_85703_0", "cor002 cor003 cor005 cor006"]
+TWENTY = [
+    *(f"coronacases_{i:03d}" for i in range(1, 11)),
+    *(
+        f"radiopaedia_{i}"
+        for i in (
+            "10_85902_1",
+            "10_85902_3",
+            "14_85914_0",
+            "27_86410_0",
+            "29_86490_1",
+            "29_86491_1",
+            "36_86526_0",
+            "40_86625_0",
+            "4_85506_1",
+            "7_85703_0",
+        )
+    ),
+]
+ITEM_3 = [
+    "cor004 cor009 rad27_86410_0 rad36_86526_0",
+    "cor001 rad10_85902_1 rad14_85914_0 rad29_86491_1",
+    "cor007 cor008 rad10_85902_3 rad40_86625_0",
+    "cor010 rad29_86490_1 rad4_85506_1 rad7_85703_0",
+    "cor002 cor003 cor005 cor006",
+]
 
 
 @pytest.fixture
@@ -79,9 +99,14 @@ def test_items_9_10_augmentation(paper):
     assert not any(t.invert for t in a.transforms)
     ranges = {t.do: t.ranges for t in a.transforms}
     assert ranges == {
-        "contrast": {"factor": (0.3, 3)}, "brightness": {"factor": (0.5, 2)}, "gamma": {"exponent": (0.7, 1.5)},
-        "noise": {"deviation": (0, 0.05)}, "elastic": {"alpha": (0, 900), "sigma": (9, 13)},
-        "rotate": {"z": (-15, 15), "y": (-15, 15), "x": (-15, 15)}, "scale": {"factor": (0.85, 1.25)}}
+        "contrast": {"factor": (0.3, 3)},
+        "brightness": {"factor": (0.5, 2)},
+        "gamma": {"exponent": (0.7, 1.5)},
+        "noise": {"deviation": (0, 0.05)},
+        "elastic": {"alpha": (0, 900), "sigma": (9, 13)},
+        "rotate": {"z": (-15, 15), "y": (-15, 15), "x": (-15, 15)},
+        "scale": {"factor": (0.85, 1.25)},
+    }
     assert (a.mirror_axes, a.mirror_probability, a.mirror_sides) == ([0, 1, 2], 0.5, "blind")
     assert a.interpolation == (3, 0)
     assert a.statistics == "volume"
@@ -105,7 +130,14 @@ def test_items_11_12_network(paper):
 def test_item_13_loss(paper):
     loss = paper.training.loss
     assert loss.tversky.model_dump() == {
-        "weight": 1, "fn_weight": 0.5, "fp_weight": 0.5, "smoothing": 1e-6, "background": True, "power": 1, "class_weight": None}
+        "weight": 1,
+        "fn_weight": 0.5,
+        "fp_weight": 0.5,
+        "smoothing": 1e-6,
+        "background": True,
+        "power": 1,
+        "class_weight": None,
+    }
     assert (loss.cross_entropy.weight, loss.cross_entropy.top_k, loss.factory) == (1, None, None)
     assert paper.configurations["3d_fullres"].pool_loss_over_batch is False
 

@@ -11,8 +11,6 @@ import pytest
 from autoseg.errors import PlanError
 from autoseg.planning.plan_file import read_plan, write_plan
 from autoseg.planning.recipes import list_recipes, load_recipe, merged
-from autoseg.planning.reference import plan_reference
-from autoseg.planning.schema import Plan
 
 
 def edited(path, change):
@@ -43,15 +41,18 @@ def test_an_edited_plan_is_obeyed(planned, tmp_path):
     assert plan.training.epochs == 3
 
 
-@pytest.mark.parametrize(("key", "value", "words"), [
-    ("training.epochs", 0, ["training.epochs", "0"]),
-    ("training.epoch", 5, ["training.epoch", "unknown key"]),
-    ("configurations.3d_fullres.patch_size", [17, 48, 48], ["3d_fullres", "[17, 48, 48]", "nearest"]),
-    ("configurations.3d_fullres.batch_size", "two", ["batch_size", "'two'"]),
-    ("default_configurations", ["4d"], ["4d"]),
-    ("dataset.side_pairs", [["lung_left", "liver"]], ["liver"]),
-    ("intensity.CT.hu.before_resampling", [{"do": "clip", "low": 0}], ["high", "missing"]),
-])
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("training.epochs", 0, ["training.epochs", "0"]),
+        ("training.epoch", 5, ["training.epoch", "unknown key"]),
+        ("configurations.3d_fullres.patch_size", [17, 48, 48], ["3d_fullres", "[17, 48, 48]", "nearest"]),
+        ("configurations.3d_fullres.batch_size", "two", ["batch_size", "'two'"]),
+        ("default_configurations", ["4d"], ["4d"]),
+        ("dataset.side_pairs", [["lung_left", "liver"]], ["liver"]),
+        ("intensity.CT.hu.before_resampling", [{"do": "clip", "low": 0}], ["high", "missing"]),
+    ],
+)
 def test_an_impossible_plan_is_refused_by_name(planned, tmp_path, key, value, words):
     path = tmp_path / "plan.json"
     write_plan(path, planned())
@@ -110,13 +111,6 @@ def test_an_unknown_recipe_names_those_there_are(tmp_path):
 def test_merging_goes_key_by_key():
     assert merged({"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"c": 3}, "d": [2]}) == {"a": {"b": 1, "c": 3}, "d": [2]}
     assert merged({"patch": {"rule": "memory", "x": 1}}, {"patch": {"rule": "fixed", "y": 2}}) == {"patch": {"rule": "fixed", "y": 2}}
-
-
-def test_the_reference_names_every_key():
-    page = plan_reference()
-    for key in ("training.loss.tversky.fn_weight", "configurations.NAME.network.features", "prediction.overlap", "folds.source"):
-        assert f"`{key}`" in page
-    assert all(f"`{name}`" in page for name in Plan.model_fields)
 
 
 def test_planning_imports_nothing_heavy():

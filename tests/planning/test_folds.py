@@ -81,13 +81,16 @@ def test_given_folds_are_taken(tmp_path):
     assert make_folds("abc", folds_plan(source="dataset"), given=pairs, excluded={"gone"}) == folds
 
 
-@pytest.mark.parametrize(("given", "groups", "words"), [
-    ([(["a", "b"], ["b"])], {}, "trains on b"),
-    ([(["a"], ["d"])], {}, "names d"),
-    ([(["a", "b"], ["c"])], {"a": "p", "c": "p"}, "tears group p"),
-    ([(["a"], ["b"]), (["c"], ["b"])], {}, "held out by two folds"),
-    ([(["a"], [])], {}, "holds nothing out"),
-])
+@pytest.mark.parametrize(
+    ("given", "groups", "words"),
+    [
+        ([(["a", "b"], ["b"])], {}, "trains on b"),
+        ([(["a"], ["d"])], {}, "names d"),
+        ([(["a", "b"], ["c"])], {"a": "p", "c": "p"}, "tears group p"),
+        ([(["a"], ["b"]), (["c"], ["b"])], {}, "held out by two folds"),
+        ([(["a"], [])], {}, "holds nothing out"),
+    ],
+)
 def test_given_folds_that_contradict_are_refused(given, groups, words):
     with pytest.raises(PlanError, match=words):
         make_folds("abc", folds_plan(source="dataset"), groups, given)

@@ -51,7 +51,9 @@ def peers(spacings, shapes, *, names=("MRI",), labels=2, training=None, relative
     }
     properties = {"mean": 90.0, "median": 95.0, "std": 40.0, "min": -1e3, "max": 900.0, "percentile_00_5": -100.0, "percentile_99_5": 200.0}
     fingerprint = {
-        "spacings": spacings, "shapes_after_crop": shapes, "median_relative_size_after_cropping": relative,
+        "spacings": spacings,
+        "shapes_after_crop": shapes,
+        "median_relative_size_after_cropping": relative,
         "foreground_intensity_properties_per_channel": {str(i): properties for i in range(len(names))},
     }
     return dataset, fingerprint
@@ -84,12 +86,15 @@ def test_worked_example_b():
     assert full["batch_size"] == 2
 
 
-@pytest.mark.parametrize(("size", "stages", "residual", "most", "expected"), [
-    ((128, 128, 128), 6, True, 320, 557_420_544),
-    ((512, 512), 7, True, 512, 129_531_904),
-    ((128, 128, 128), 6, False, 320, 452_796_416),
-    ((512, 512), 8, False, 512, 82_886_656),
-])
+@pytest.mark.parametrize(
+    ("size", "stages", "residual", "most", "expected"),
+    [
+        ((128, 128, 128), 6, True, 320, 557_420_544),
+        ((512, 512), 7, True, 512, 129_531_904),
+        ((128, 128, 128), 6, False, 320, 452_796_416),
+        ((512, 512), 8, False, 512, 82_886_656),
+    ],
+)
 def test_feature_map_elements(size, stages, residual, most, expected):
     ones, twos = (1,) * len(size), (2,) * len(size)
     levels = Levels(size, (ones, *[twos] * (stages - 1)), ((3,) * len(size),) * stages)
@@ -126,7 +131,12 @@ def test_normalisation_follows_names_and_mask():
     dataset, fingerprint = peers([[1.0, 1.0, 1.0]] * 5, [[64, 64, 64]] * 5, names=names, relative=0.5)
     full = to_nnunet_plans(plan_from_fingerprint(dataset, fingerprint, "nnunet"))["configurations"]["3d_fullres"]
     assert full["normalization_schemes"] == [
-        "CTNormalization", "NoNormalization", "ZScoreNormalization", "RescaleTo01Normalization", "RGBTo01Normalization"]
+        "CTNormalization",
+        "NoNormalization",
+        "ZScoreNormalization",
+        "RescaleTo01Normalization",
+        "RGBTo01Normalization",
+    ]
     assert full["use_mask_for_norm"] == [False, False, True, False, False]
 
 

@@ -54,7 +54,8 @@ def test_more_memory_more_batch_and_a_given_one(planned):
 def test_unnamed_keys_go_to_the_3d_configurations_in_play(planned):
     plan = planned(**THIN, settings={"batch_size": 5, "2d.patch_size": "[192,192]"})
     assert {name: c.batch_size for name, c in plan.configurations.items() if name != "2d"} == dict.fromkeys(
-        ("3d_lowres", "3d_fullres", "3d_cascade_fullres"), 5)
+        ("3d_lowres", "3d_fullres", "3d_cascade_fullres"), 5
+    )
     assert plan.configurations["2d"].batch_size != 5
     assert plan.configurations["2d"].patch_size == [192, 192]
     one = planned(**THIN, settings={"batch_size": 5}, options={"configurations": ["3d_lowres"]})
@@ -71,11 +72,20 @@ def test_a_given_spacing_seeds_lowres_and_2d(planned):
 
 
 def test_any_key(planned):
-    plan = planned(settings={
-        "training.loss.tversky.fn_weight": "0.7", "prediction.overlap": "0.25", "3d_fullres.network.norm.name": "instance",
-        "folds.source": "splits.json", "training.augmentation.transforms.0.probability": "0.9", "dropout": "0.1",
-        "dataset.groups_of_labels": '{"both": ["lung_left", "lung_right"]}', "configurations.2d.padding.train": "minimum",
-        "3d_fullres.network.factory": "mine:net", "rules.lowres.below": "0.0"})
+    plan = planned(
+        settings={
+            "training.loss.tversky.fn_weight": "0.7",
+            "prediction.overlap": "0.25",
+            "3d_fullres.network.norm.name": "instance",
+            "folds.source": "splits.json",
+            "training.augmentation.transforms.0.probability": "0.9",
+            "dropout": "0.1",
+            "dataset.groups_of_labels": '{"both": ["lung_left", "lung_right"]}',
+            "configurations.2d.padding.train": "minimum",
+            "3d_fullres.network.factory": "mine:net",
+            "rules.lowres.below": "0.0",
+        }
+    )
     assert plan.training.loss.tversky.fn_weight == 0.7
     assert plan.prediction.overlap == 0.25
     full = plan.configurations["3d_fullres"]
@@ -95,24 +105,27 @@ def test_the_orientation_is_known_before_the_fingerprint():
     assert reading_orientation(load_recipe("auto"), {"set": {"dataset.orientation": "as_stored"}}) == "as_stored"
 
 
-@pytest.mark.parametrize(("settings", "words"), [
-    ({"patch": "[1]"}, ["patch", "patch_size"]),
-    ({"training.optimizer.lr": "1"}, ["training.optimizer", "unknown key"]),
-    ({"training.optimiser.lr": "fast"}, ["training.optimiser.lr", "'fast'"]),
-    ({"training.optimiser.lr": "-1"}, ["training.optimiser.lr", "-1", "greater than 0"]),
-    ({"training.epochs": "1.5"}, ["training.epochs", "1.5"]),
-    ({"3d_fullres.colour": "1"}, ["colour", "unknown key"]),
-    ({"patch_size": "[32,80]"}, ["patch_size", "3 numbers"]),
-    ({"2d.patch_size": "[32,80,80]"}, ["2d", "2 numbers"]),
-    ({"patch_size": "[-32,80,80]"}, ["patch_size", "-32"]),
-    ({"network.features": "[8,16,32,64,128,256,512,1024]", "patch_size": "[32,32,32]"}, ["features", "8 levels"]),
-    ({"3d_giant.patch_size": "[1,1,1]"}, ["3d_giant"]),
-    ({"made_for": "cuda"}, ["made_for"]),
-    ({"training.loss.factory.x": "1"}, ["training.loss.factory"]),
-    ({"training.augmentation.transforms.99.probability": "1"}, ["99"]),
-    ({"training.augmentation.mirror_sides": "sometimes"}, ["mirror_sides", "sometimes"]),
-    ({"spacing": "[0,1,1]"}, ["spacing", "0"]),
-])
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"patch": "[1]"}, ["patch", "patch_size"]),
+        ({"training.optimizer.lr": "1"}, ["training.optimizer", "unknown key"]),
+        ({"training.optimiser.lr": "fast"}, ["training.optimiser.lr", "'fast'"]),
+        ({"training.optimiser.lr": "-1"}, ["training.optimiser.lr", "-1", "greater than 0"]),
+        ({"training.epochs": "1.5"}, ["training.epochs", "1.5"]),
+        ({"3d_fullres.colour": "1"}, ["colour", "unknown key"]),
+        ({"patch_size": "[32,80]"}, ["patch_size", "3 numbers"]),
+        ({"2d.patch_size": "[32,80,80]"}, ["2d", "2 numbers"]),
+        ({"patch_size": "[-32,80,80]"}, ["patch_size", "-32"]),
+        ({"network.features": "[8,16,32,64,128,256,512,1024]", "patch_size": "[32,32,32]"}, ["features", "8 levels"]),
+        ({"3d_giant.patch_size": "[1,1,1]"}, ["3d_giant"]),
+        ({"made_for": "cuda"}, ["made_for"]),
+        ({"training.loss.factory.x": "1"}, ["training.loss.factory"]),
+        ({"training.augmentation.transforms.99.probability": "1"}, ["99"]),
+        ({"training.augmentation.mirror_sides": "sometimes"}, ["mirror_sides", "sometimes"]),
+        ({"spacing": "[0,1,1]"}, ["spacing", "0"]),
+    ],
+)
 def test_what_cannot_be_is_named(planned, settings, words):
     with pytest.raises(PlanError) as caught:
         planned(settings=settings)

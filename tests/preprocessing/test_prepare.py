@@ -29,11 +29,13 @@ def configuration(make_dataset, planned):
     def make(name: str = "3d_fullres", across="none", rule="argmax", **changes):
         part = plan.configurations[name]
         image = Interpolation(order=3, across=across, order_across=0)
-        resampling = part.resampling.model_copy(update={
-            "size": "round", "image": image, "labels": LabelInterpolation(order=1, rule=rule, across=across, order_across=0)})
+        resampling = part.resampling.model_copy(
+            update={"size": "round", "image": image, "labels": LabelInterpolation(order=1, rule=rule, across=across, order_across=0)}
+        )
         channels = len(changes.get("normalise_in_mask", [False]))
-        return part.model_copy(update={
-            "resampling": resampling, "crop": "none", "transpose": None, "normalise_in_mask": [False] * channels, **changes})
+        return part.model_copy(
+            update={"resampling": resampling, "crop": "none", "transpose": None, "normalise_in_mask": [False] * channels, **changes}
+        )
 
     return make
 

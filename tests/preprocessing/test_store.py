@@ -41,7 +41,8 @@ def test_what_is_written_is_read(tmp_path, by_slices):
     np.testing.assert_array_equal(stored.labels(box), case.labels[3:9, :, 40:])
     for channel, found in zip(case.image, stored.statistics, strict=True):
         np.testing.assert_allclose(
-            (found.mean, found.std, found.minimum, found.maximum), (channel.mean(), channel.std(), channel.min(), channel.max()), rtol=1e-4)
+            (found.mean, found.std, found.minimum, found.maximum), (channel.mean(), channel.std(), channel.min(), channel.max()), rtol=1e-4
+        )
 
 
 def test_an_opened_case_travels_to_another_process(tmp_path):

@@ -21,9 +21,13 @@ from autoseg.training.sampling import CaseOrder, Ticket
 
 P = 0.15
 PAPER = [
-    ("contrast", {"factor": (0.3, 3)}), ("brightness", {"factor": (0.5, 2)}), ("gamma", {"exponent": (0.7, 1.5)}),
-    ("noise", {"deviation": (0, 0.05)}), ("elastic", {"alpha": (0, 900), "sigma": (9, 13)}),
-    ("rotate", {"z": (-15, 15), "y": (-15, 15), "x": (-15, 15)}), ("scale", {"factor": (0.85, 1.25)}),
+    ("contrast", {"factor": (0.3, 3)}),
+    ("brightness", {"factor": (0.5, 2)}),
+    ("gamma", {"exponent": (0.7, 1.5)}),
+    ("noise", {"deviation": (0, 0.05)}),
+    ("elastic", {"alpha": (0, 900), "sigma": (9, 13)}),
+    ("rotate", {"z": (-15, 15), "y": (-15, 15), "x": (-15, 15)}),
+    ("scale", {"factor": (0.85, 1.25)}),
 ]
 SIDES = Sides("exchange", 2, ((1, 2),))
 NOBODY = Sides("blind", 2, ())
@@ -31,9 +35,18 @@ NOBODY = Sides("blind", 2, ())
 
 def plan(transforms=PAPER, probability=P, **changes) -> AugmentationPlan:
     parts = [{"do": d, "probability": probability, "channel_probability": 1, "ranges": r, "invert": False} for d, r in transforms]
-    return AugmentationPlan(**{
-        "backend": "batchgenerators", "transforms": parts, "mirror_axes": [0, 1, 2], "mirror_probability": 0.5, "mirror_sides": "exchange",
-        "interpolation": (3, 0), "statistics": "volume", **changes})
+    return AugmentationPlan(
+        **{
+            "backend": "batchgenerators",
+            "transforms": parts,
+            "mirror_axes": [0, 1, 2],
+            "mirror_probability": 0.5,
+            "mirror_sides": "exchange",
+            "interpolation": (3, 0),
+            "statistics": "volume",
+            **changes,
+        }
+    )
 
 
 @dataclass(frozen=True)
@@ -133,8 +146,17 @@ def test_spatial_step_equals_batchgenerators_own():
     image, labels = augment.interpolate(stored.image(needed), stored.labels(needed), points - corner, (3, 0))
     turn = {f"angle_{a}": (np.deg2rad(d),) * 2 for a, d in (("x", 12), ("y", -9), ("z", 5))}
     theirs, their_labels = augment_spatial(
-        stored.voxels[None], stored.classes[None, None], (24, 24, 24), do_elastic_deform=False, **turn, scale=(1.2, 1.2),
-        border_mode_data="constant", order_data=3, order_seg=0, random_crop=False)
+        stored.voxels[None],
+        stored.classes[None, None],
+        (24, 24, 24),
+        do_elastic_deform=False,
+        **turn,
+        scale=(1.2, 1.2),
+        border_mode_data="constant",
+        order_data=3,
+        order_seg=0,
+        random_crop=False,
+    )
     np.testing.assert_allclose(image, theirs[0], atol=2e-6)
     np.testing.assert_array_equal(labels, their_labels[0, 0])
 
@@ -310,9 +332,19 @@ def test_with_an_ignore_label_every_patch_shows_what_somebody_annotated():
 
 def test_peer_transforms_run_on_several_channels():
     peer = plan(
-        [("rotate", {"z": (-30, 30), "y": (-30, 30), "x": (-30, 30)}), ("noise", {"deviation": (0, 0.1)}), ("blur", {"sigma": (0.5, 1)}),
-         ("brightness", {"factor": (0.75, 1.25)}), ("contrast", {"factor": (0.75, 1.25)}), ("low_resolution", {"factor": (0.5, 1)}),
-         ("gamma", {"exponent": (0.7, 1.5)})], 1, statistics="patch", interpolation=(1, 1))
+        [
+            ("rotate", {"z": (-30, 30), "y": (-30, 30), "x": (-30, 30)}),
+            ("noise", {"deviation": (0, 0.1)}),
+            ("blur", {"sigma": (0.5, 1)}),
+            ("brightness", {"factor": (0.75, 1.25)}),
+            ("contrast", {"factor": (0.75, 1.25)}),
+            ("low_resolution", {"factor": (0.5, 1)}),
+            ("gamma", {"exponent": (0.7, 1.5)}),
+        ],
+        1,
+        statistics="patch",
+        interpolation=(1, 1),
+    )
     sample = make_sample(source(peer), volume(channels=3), Ticket("train", 0, 0))
     assert sample.image.shape == (3, 16, 16, 16) and np.isfinite(sample.image).all() and sample.image.dtype == np.float32
     assert set(np.unique(sample.labels)) <= {0, 1, 2}

@@ -19,7 +19,8 @@ def now(monkeypatch):
 
 def plan(schedule="cosine", budget=None):
     return SimpleNamespace(
-        epochs=10, steps_per_epoch=5, budget_seconds=budget, checkpoint_minutes=2, schedule=SimpleNamespace(name=schedule))
+        epochs=10, steps_per_epoch=5, budget_seconds=budget, checkpoint_minutes=2, schedule=SimpleNamespace(name=schedule)
+    )
 
 
 def test_by_epochs_it_is_the_share_of_steps(now):

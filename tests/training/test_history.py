@@ -7,8 +7,15 @@ from autoseg.training.history import EpochSums
 
 
 def row(epoch: int) -> dict:
-    return {"epoch": epoch, "loss": 1 / epoch, "val_loss": None if epoch == 2 else 0.5, "mean_dice": 0.5, "dice": {"a": 0.5, "b": None},
-            "val_dice": None if epoch == 2 else {"a": 0.4, "b": None}, "lr": 1e-3}
+    return {
+        "epoch": epoch,
+        "loss": 1 / epoch,
+        "val_loss": None if epoch == 2 else 0.5,
+        "mean_dice": 0.5,
+        "dice": {"a": 0.5, "b": None},
+        "val_dice": None if epoch == 2 else {"a": 0.4, "b": None},
+        "lr": 1e-3,
+    }
 
 
 def test_rows_come_back_and_a_torn_line_does_not(tmp_path):

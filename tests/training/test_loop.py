@@ -182,7 +182,8 @@ def test_killed_and_resumed_is_not_killed(make_fold, tmp_path):
         f"plan = Plan.model_validate(json.loads(Path({str(plan)!r}).read_text()))\n"
         f"fold = Fold(0, {made.fold.train!r}, {made.fold.held_out!r})\ntorch.set_num_threads(1)\nprint('up', flush=True)\n"
         f"train_fold(plan, 'net', fold, Path({str(made.store)!r}), FoldFolder(Path({str(other.folder.path)!r})), device='cpu', workers=0,\n"
-        "           deadline=None, quiet=True, message=print)\n")
+        "           deadline=None, quiet=True, message=print)\n"
+    )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     rng, kills = np.random.default_rng(0), 0
     for _ in range(20):
@@ -371,5 +372,3 @@ def test_bfloat16_and_contiguous_layout_train(make_fold, monkeypatch):
     made = make_fold().again("short", precision="bfloat16", memory_layout="contiguous")
     assert made.train().finished
     assert all(v.dtype in (torch.float32, torch.int64) for v in made.weights().values())
-
-

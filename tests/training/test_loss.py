@@ -49,9 +49,7 @@ def example(batch=2, classes=3, shape=(4, 5, 6), seed=0, dtype=torch.float32):
 
 
 def plan(**changes) -> LossPlan:
-    tversky = {
-        "weight": 1.0, "fn_weight": 0.5, "fp_weight": 0.5, "smoothing": 1e-6, "background": True, "power": 1.0, "class_weight": None
-    }
+    tversky = {"weight": 1.0, "fn_weight": 0.5, "fp_weight": 0.5, "smoothing": 1e-6, "background": True, "power": 1.0, "class_weight": None}
     cross_entropy = {"weight": 1.0, "top_k": None}
     for name, value in changes.items():
         part, _, key = name.partition("__")

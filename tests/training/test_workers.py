@@ -142,7 +142,8 @@ def test_workers_end_when_their_parent_is_killed(maker, tmp_path):
         "if __name__ == '__main__':\n"
         "    with SamplePool(Maker('hang', bad=[2, 3]), iter(range(9)), workers=2, ahead=4, timeout=99) as s:\n"
         "        next(s), next(s)\n        print(*[p.pid for p in multiprocessing.active_children()], flush=True)\n"
-        "        time.sleep(99)\n")
+        "        time.sleep(99)\n"
+    )
     path = os.pathsep.join([str(tmp_path), *[p for p in sys.path if p]])
     environment = {**os.environ, "PYTHONPATH": path}
     with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment) as parent:
