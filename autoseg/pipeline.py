@@ -14,28 +14,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autoseg.data.case import LabelMap
 from autoseg.data.description import describe
 from autoseg.data.layouts import open_dataset
-from autoseg.data.writing import on_stored_grid, write_labels
 from autoseg.errors import AutosegError, DatasetError, PlanError, Problem, ResourceError, excluded_cases, problem_table
 from autoseg.evaluation.crossval import CrossValidation, cross_validate, crossval_as_json, write_crossval
 from autoseg.evaluation.folders import Evaluation, Pair, evaluate_folders, fold_scores, write_evaluation
-from autoseg.evaluation.scores import read_scores, write_scores
+from autoseg.evaluation.scores import FoldScores, read_scores, write_scores
 from autoseg.evaluation.tables import crossval_text
 from autoseg.files import Work, locked, write_json
 from autoseg.fingerprint.measure import Measurement, measure
+from autoseg.inference.held_out import expected_seconds, predict_stored
 from autoseg.inference.model import CaseResult, Model, load_model
-from autoseg.inference.predictor import make_predictor
 from autoseg.metrics import METRICS
-from autoseg.network import build
 from autoseg.network.device import machine, resolve_device
 from autoseg.network.factory import require_trust
 from autoseg.planning import folds as splitting
 from autoseg.planning.explain import explain
 from autoseg.planning.folds import Fold
-from autoseg.planning.keeping import require_agreement
-from autoseg.planning.plan_file import read_plan, write_plan
+from autoseg.planning.keeping import disagreement, require_agreement, split_cases, write_decisions
+from autoseg.planning.plan_file import read_plan
 from autoseg.planning.planner import plan as make_plan
 from autoseg.planning.planner import reading_orientation
 from autoseg.planning.recipes import load_recipe
@@ -43,6 +40,7 @@ from autoseg.planning.schema import Plan
 from autoseg.preprocessing.preprocess import preprocess
 from autoseg.preprocessing.store import open_case
 from autoseg.progress import bar, clock
+from autoseg.report.held_out import draw_cross_validation
 from autoseg.training.loop import train_fold
 from autoseg.training.resolving import resolved_plan
 
@@ -106,16 +104,18 @@ def plan_and_preprocess(
     else:
         plan = make_plan(measured.dataset, measured.fingerprint, chosen, made_for=machine(device), options=asked)
     planned = Planned(folder, plan, measured, measured.problems)
+    folds = split_cases(folder, plan, measured, left_out=planned.failed, fresh=kept is None)
     if dry_run:
         return planned
     with locked(folder.lock, f"the preprocessed cases of {folder.path.name}"):
-        _write_decisions(folder, plan, measured, fresh=kept is None)
+        write_decisions(folder, plan, measured, folds, fresh=kept is None)
         wanted = list(configurations or plan.default_configurations)
         with bar("preprocessing", len(measured.dataset.cases), quiet=quiet) as tick:
-            problems = preprocess(
-                measured.dataset, measured.fingerprint, plan, folder, configurations=wanted, workers=workers, on_case=tick
-            )
-    return Planned(folder, plan, measured, (*measured.problems, *problems))
+            failed = preprocess(measured.dataset, measured.fingerprint, plan, folder, configurations=wanted, workers=workers, on_case=tick)
+        if failed:
+            planned = Planned(folder, plan, measured, (*measured.problems, *failed))
+            splitting.write_folds(folder.folds, split_cases(folder, plan, measured, left_out=planned.failed, fresh=kept is None))
+    return planned
 
 
 def doctor(dataset: Path, work: Path | None = None, *, workers: int | None = None, quiet: bool = False) -> Measurement:
@@ -146,36 +146,6 @@ def _planning_options(
         given = {"training.seed": seed, "folds.seed": seed} | given
     options = {"set": given, "memory_gb": memory_gb, "configurations": list(configurations) if configurations else None}
     return {key: value for key, value in options.items() if value}
-
-
-def _write_decisions(work: Work, plan: Plan, measured: Measurement, *, fresh: bool) -> None:
-    """WORK's JSON files; a kept plan is not written again, folds are joined by new cases."""
-    dataset = measured.dataset
-    if fresh:
-        write_plan(work.plan, plan)
-    write_json(work.fingerprint, "fingerprint", measured.fingerprint.model_dump(mode="json"))
-    write_json(
-        work.dataset,
-        "dataset",
-        {
-            "name": dataset.name,
-            "layout": dataset.layout,
-            "channels": list(dataset.channels),
-            "groups": dataset.groups,
-            "cases": {case: found.content_key for case, found in measured.fingerprint.cases.items()},
-        },
-    )
-    splitting.write_folds(work.folds, _folds(work, plan, measured, fresh=fresh))
-
-
-def _folds(work: Work, plan: Plan, measured: Measurement, *, fresh: bool) -> list[Fold]:
-    dataset, cases = measured.dataset, list(measured.fingerprint.cases)
-    if not fresh and work.folds.is_file():
-        return splitting.extend_folds(splitting.read_folds(work.folds), cases, dataset.groups)
-    presence = splitting.class_presence(measured.fingerprint, dataset.labels)
-    return splitting.make_folds(
-        cases, plan.folds, dataset.groups, dataset.given_folds, presence=presence, excluded=excluded_cases(measured.problems)
-    )
 
 
 @dataclass(frozen=True)
@@ -231,6 +201,7 @@ def train(
     every = splitting.read_folds(folder.folds)
     runs = [(name, fold) for name in names for fold in splitting.choose_folds(every, folds)]
 
+    _require_own_plan(folder, plan, runs)
     problems = _run_folds(folder, plan, runs, settings, end)
     crossvals = {name: join_folds(folder, plan, name) for name in names if scored_folds(folder, name)}
     done = tuple((name, fold.name) for name, fold in runs if _is_done(folder, name, fold))
@@ -251,6 +222,18 @@ class FoldSettings:
     device: str
     workers: int
     quiet: bool
+
+
+def _require_own_plan(work: Work, plan: Plan, runs: Sequence[tuple[str, Fold]]) -> None:
+    """Refuse to skip, go on with or join a fold that was trained by another plan than WORK has now."""
+    for name, fold in runs:
+        file = work.fold(name, fold.name).plan
+        if file.is_file() and (key := disagreement(read_plan(file), plan, name)):
+            raise PlanError(
+                f"{name} fold {fold.name} was trained by another plan than WORK has now: {key} differs",
+                file=file,
+                remedy=f"Delete {file.parent.name} to train it anew, or use another WORK",
+            )
 
 
 def _run_folds(work: Work, plan: Plan, runs: Sequence[tuple[str, Fold]], settings: FoldSettings, end: float | None) -> list[Problem]:
@@ -288,68 +271,61 @@ def run_fold(work: Work, plan: Plan, configuration: str, fold: Fold, settings: F
     share = None if until is None else max(until - began, 1.0)
     resolved = resolved_plan(plan, folder, epochs=settings.epochs, seconds=share, seed=settings.seed, device=settings.device)
     log.info("%s fold %s: %d cases to learn from, %d held out.", configuration, fold.name, len(fold.train), len(fold.held_out))
+    store, deadline = work.store(configuration), None
+    if until is not None:
+        seconds = expected_seconds(resolved, configuration, store, fold.held_out, device=settings.device)
+        deadline = training_deadline(until, seconds, len(fold.held_out))
     train_fold(
         resolved,
         configuration,
         fold,
-        work.store(configuration),
+        store,
         folder,
         device=settings.device,
         workers=settings.workers,
+        deadline=deadline,
         quiet=settings.quiet,
         message=log.info,
-        deadline=None if until is None else training_deadline(work, resolved, configuration, fold, settings.device, until),
     )
     if fold.held_out:
-        pairs = predict_held_out(work, configuration, fold, settings)
-        labels, groups = plan.dataset.label_set(), plan.dataset.groups_of_labels
-        scores, problems = fold_scores(fold.name, pairs, labels=labels, groups=groups, metrics=plan.evaluation.metrics)
-        for problem in problems:
-            log.warning("%s", problem_table([problem]))
-        write_scores(folder.scores, scores)
+        write_scores(folder.scores, _score_held_out(work, plan, configuration, fold, settings))
     log.info("%s fold %s is done in %s.", configuration, fold.name, clock(time.monotonic() - began))
 
 
-def training_deadline(work: Work, plan: Plan, configuration: str, fold: Fold, device: str, until: float) -> float:
-    """When training must end so that the held-out cases are predicted and scored at `until`; a tile is timed.
+def _score_held_out(work: Work, plan: Plan, configuration: str, fold: Fold, settings: FoldSettings) -> FoldScores:
+    """Predict the cases that the fold held out with its own weights, and compare them with their references."""
+    store = work.store(configuration)
+    model = load_model(work.path, device=settings.device, folds=[fold.name], configurations=[configuration], trust_code=True)
+    with bar(f"{configuration} fold {fold.name}: held-out cases", len(fold.held_out), quiet=settings.quiet) as tick:
+        written = predict_stored(model.predictor, store, fold.held_out, work.fold(configuration, fold.name).held_out, tick)
+    pairs = [Pair(case, path, work.reference(case), open_case(store, case).origin.content_key) for case, path in written.items()]
+    labels, groups = plan.dataset.label_set(), plan.dataset.groups_of_labels
+    scores, problems = fold_scores(fold.name, pairs, labels=labels, groups=groups, metrics=plan.evaluation.metrics)
+    for problem in problems:
+        log.warning("%s", problem_table([problem]))
+    return scores
 
-    Half as much again is allowed for upsampling and scoring, and half a second a case for files.
+
+def training_deadline(until: float, held_out: float, count: int) -> float:
+    """When training must end so that `count` held-out cases, which take `held_out` seconds, are scored at `until`.
 
     Raises:
         ResourceError: that leaves less than a fifth of the time for training.
     """
-    part, channels = plan.configurations[configuration].inside(), len(plan.dataset.channels)
-    network = build(part.network, channels, plan.dataset.label_set().outputs)
-    shapes = [open_case(work.store(configuration), case).shape for case in fold.held_out]
-    seconds = 1.5 * make_predictor(plan, configuration, [network], device=device).seconds(channels, shapes) + 0.5 * len(shapes)
     there = until - time.monotonic()
-    if there - seconds < 0.2 * there or there <= 0:
+    if there - held_out < 0.2 * there or there <= 0:
         raise ResourceError(
-            f"{clock(max(there, 0))} are left for it, and predicting its {len(shapes)} held-out cases alone takes about {clock(seconds)}",
+            f"{clock(max(there, 0))} are left for it, and predicting its {count} held-out cases alone takes about {clock(held_out)}",
             remedy="Give a longer --budget, or fewer folds (--fold)",
         )
-    return until - seconds
-
-
-def predict_held_out(work: Work, configuration: str, fold: Fold, settings: FoldSettings) -> list[Pair]:
-    """The fold's own label map of each case that it held out, on the case's own grid, paired with the reference."""
-    model = load_model(work.path, device=settings.device, folds=[fold.name], configurations=[configuration], trust_code=True)
-    folder, pairs = work.fold(configuration, fold.name).held_out, []
-    with bar(f"{configuration} fold {fold.name}: held-out cases", len(fold.held_out), quiet=settings.quiet) as tick:
-        for case in fold.held_out:
-            stored = open_case(work.store(configuration), case)
-            found = model.predictor.predict(stored.image(), stored.spacing, stored.origin)
-            target = folder / work.reference(case).name
-            write_labels(target, LabelMap(on_stored_grid(found.voxels, stored.origin.orientation), stored.origin.stored))
-            pairs.append(Pair(case, target, work.reference(case), stored.origin.content_key))
-            tick(case)
-    return pairs
+    return until - held_out
 
 
 def join_folds(work: Work, plan: Plan, configuration: str) -> CrossValidation:
-    """The cross-validation of all folds that are scored, written to crossval.json and crossval.txt."""
+    """The cross-validation of all folds that are scored, written to crossval.json and crossval.txt, with pictures beside them."""
     result = cross_validate([read_scores(path) for path in scored_folds(work, configuration)], plan.evaluation)
     write_crossval(work.crossval(configuration), result, crossval_text(result))
+    draw_cross_validation(work, configuration, result, plan.dataset.label_set())
     return result
 
 

@@ -22,6 +22,9 @@ from autoseg.fingerprint.types import Fingerprint
 from autoseg.planning.recipes import Recipe
 from autoseg.planning.schema import Plan
 
+PLAN_INTRO = (
+    "Every decision. Triples stand in the order (z, y, x), in mm and voxels. `--set` takes any of these keys; NAME is a name, N a position."
+)
 FOLDER = Path(__file__).parent / "reference"
 
 
@@ -131,7 +134,7 @@ def pages() -> dict[str, str]:
         "commands.md": commands_page(),
         "plan.md": model_page(
             "plan.json",
-            "Every decision. Triples stand in the order (z, y, x), in mm and voxels. `--set` takes any of these keys; NAME is a name, N a position.",
+            PLAN_INTRO,
             Plan,
         ),
         "fingerprint.md": model_page("fingerprint.json", "What was measured about the data, and nothing else.", Fingerprint),

@@ -53,8 +53,10 @@ def run(options: argparse.Namespace) -> int:
         workers=options.workers,
         quiet=options.quiet,
     )
-    for result in trained.crossvals.values():
+    for configuration, result in trained.crossvals.items():
         print(crossval_text(result))
+        pictures = ", ".join(f"{name}.png" for name in ("held_out", "dice", "loss"))
+        print(f"Pictures: {pictures} in {options.work / 'models' / configuration}\n")
     common.show_problems(trained.problems)
     folds = ", ".join(f"{configuration} {fold}" for configuration, fold in trained.done) or "none"
     print(f"Folds that are done: {folds}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from dataclasses import dataclass
@@ -11,18 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from autoseg import pipeline
-from autoseg.data.case import CaseFiles
-from autoseg.data.reading import read_case
+from autoseg.data.case import Case, CaseFiles
+from autoseg.data.labels import LabelSet
+from autoseg.data.reading import read_case, read_labels
 from autoseg.demo.baseline import threshold_baseline
 from autoseg.demo.phantoms import LABELS, make_phantoms
 from autoseg.evaluation.folders import Evaluation, evaluation_text
 from autoseg.evaluation.tables import crossval_text
-from autoseg.files import Work
 from autoseg.fingerprint.kinds import intensity_kind
 from autoseg.metrics import overlap
-from autoseg.planning.folds import read_folds
 from autoseg.progress import clock
-from autoseg.report.curves import draw_loss_curves
 from autoseg.report.pictures import draw_montage, slices_of
 
 log = logging.getLogger("autoseg")
@@ -73,7 +70,7 @@ def run_demo(folder: Path, *, seed: int = 0, quiet: bool = False) -> Demo:
     evaluation = pipeline.evaluate(predictions, folder / "fresh" / "labelsTr", labels=folder / "fresh")
 
     baseline = float(np.mean([_baseline_dice(folder / "fresh", name) for name in fresh]))
-    pictures = (_montage(folder, fresh), _curves(Work(work)))
+    pictures = (_montage(folder, fresh), *sorted((work / "models" / "3d_fullres").glob("*.png")))
     seconds = time.monotonic() - began
     parts = [
         *(crossval_text(result) for result in trained.crossvals.values()),
@@ -86,7 +83,7 @@ def run_demo(folder: Path, *, seed: int = 0, quiet: bool = False) -> Demo:
     return Demo(evaluation, baseline, pictures, seconds, "\n\n".join(parts))
 
 
-def _fresh_case(folder: Path, name: str):
+def _fresh_case(folder: Path, name: str) -> Case:
     files = CaseFiles(name, (folder / "imagesTr" / f"{name}_0000.nii.gz",), folder / "labelsTr" / f"{name}.nii.gz")
     return read_case(files, 1, orientation="lps")
 
@@ -102,9 +99,6 @@ def _baseline_dice(folder: Path, name: str) -> float:
 
 def _montage(folder: Path, fresh: list[str]) -> Path:
     """One slice of each fresh phantom: CT, truth, prediction, in the paper's colours."""
-    from autoseg.data.labels import LabelSet
-    from autoseg.data.reading import read_labels
-
     labels, columns = LabelSet.declared(LABELS), []
     for name in fresh:
         case = _fresh_case(folder / "fresh", name)
@@ -113,15 +107,4 @@ def _montage(folder: Path, fresh: list[str]) -> Path:
         columns += slices_of(name, case.image, case.labels, prediction, labels, kind=kind)
     path = folder / "fresh_phantoms.png"
     draw_montage(path, columns, labels, title="Fresh phantoms: CT, truth, prediction of the ensemble")
-    return path
-
-
-def _curves(work: Work) -> Path:
-    """The folds' losses, over the epochs."""
-    histories = {}
-    for fold in read_folds(work.folds):
-        lines = work.fold("3d_fullres", fold.name).history.read_text(encoding="utf-8").splitlines()
-        histories[fold.name] = [json.loads(line) for line in lines]
-    path = work.path.parent / "loss_curves.png"
-    draw_loss_curves(path, histories)
     return path

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -14,6 +13,7 @@ from autoseg.files import FoldFolder, Work
 from autoseg.network.build import build
 from autoseg.network.factory import is_foreign
 from autoseg.network.weights import load_weights
+from autoseg.planning.keeping import disagreement
 from autoseg.planning.plan_file import read_plan
 from autoseg.planning.schema import Plan
 
@@ -108,41 +108,13 @@ def _there(work: Work, configuration: str, count: int, wanted: Sequence[FoldName
 def _joined(plans: dict[FoldName, Plan], configuration: str) -> Plan:
     """The first fold's plan, once all agree in what networks and prepared images depend on."""
     (first, plan), *others = plans.items()
-    for name, each in plans.items():
-        if configuration not in each.configurations:
-            raise ModelError(f"the plan of fold {name} has no configuration {configuration!r}", remedy="Train the fold again")
-    expected = _what_matters(plan, configuration)
     for name, other in others:
-        if key := difference(expected, _what_matters(other, configuration)):
+        if key := disagreement(plan, other, configuration):
             raise ModelError(
                 f"fold {name} was trained by another plan than fold {first}: {key} differs",
                 remedy="Predict with the folds of one plan (--fold), or train the others again",
             )
     return plan
-
-
-def _what_matters(plan: Plan, configuration: str) -> dict[str, Any]:
-    part = plan.configurations[configuration]
-    ignored = {"median_shape": True, "batch_size": True, "pool_loss_over_batch": True, "next_stage": True, "padding": {"train"}}
-    return {
-        "dataset": plan.dataset.model_dump(exclude={"name", "original_median", "groups_of_labels"}),
-        "intensity": {name: {kind: steps.model_dump() for kind, steps in kinds.items()} for name, kinds in plan.intensity.items()},
-        "training": {"augmentation": {"mirror_sides": plan.training.augmentation.mirror_sides}},
-        "configurations": {configuration: part.model_dump(exclude=ignored)},
-    }
-
-
-def difference(first: Any, second: Any, key: str = "") -> str | None:
-    """The dotted key of the first difference of two nested mappings, or None."""
-    if isinstance(first, dict) and isinstance(second, dict):
-        for name in [*first, *(n for n in second if n not in first)]:
-            inner = f"{key}.{name}" if key else str(name)
-            if name not in first or name not in second:
-                return inner
-            if found := difference(first[name], second[name], inner):
-                return found
-        return None
-    return None if first == second else key
 
 
 def _load(folder: FoldFolder, name: FoldName, plan: Plan, configuration: str) -> LoadedFold:

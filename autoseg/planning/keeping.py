@@ -1,15 +1,19 @@
-"""A plan lasts: what may not change around one that is there (DESIGN.md section 4)."""
+"""A plan lasts: what is written with it, and what may not change around one that is there (DESIGN.md section 4)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from autoseg.data.case import Dataset
 from autoseg.errors import PlanError
+from autoseg.files import Work, write_json
+from autoseg.fingerprint.measure import Measurement
 from autoseg.planning.figures import unique_names
+from autoseg.planning.folds import Fold, class_presence, extend_folds, make_folds, read_folds, write_folds
 from autoseg.planning.overrides import request
+from autoseg.planning.plan_file import write_plan
 from autoseg.planning.schema import Plan
 
 
@@ -53,3 +57,64 @@ def require_agreement(kept: Plan, dataset: Dataset, *, recipe: str | None, optio
             file=file,
             remedy="Leave --memory out, or use --replan",
         )
+
+
+def disagreement(plan: Plan, other: Plan, configuration: str) -> str | None:
+    """The first dotted key at which two plans differ in what networks and prepared images depend on; None: their folds may be joined."""
+    return _difference(_what_matters(plan, configuration), _what_matters(other, configuration))
+
+
+def _what_matters(plan: Plan, configuration: str) -> dict[str, Any]:
+    part = plan.configurations.get(configuration)
+    ignored = {"median_shape": True, "batch_size": True, "pool_loss_over_batch": True, "next_stage": True, "padding": {"train"}}
+    return {
+        "dataset": plan.dataset.model_dump(exclude={"name", "original_median", "groups_of_labels"}),
+        "intensity": {name: {kind: steps.model_dump() for kind, steps in kinds.items()} for name, kinds in plan.intensity.items()},
+        "training": {"augmentation": {"mirror_sides": plan.training.augmentation.mirror_sides}},
+        "configurations": {configuration: part.model_dump(exclude=ignored) if part else None},
+    }
+
+
+def _difference(first: Any, second: Any, key: str = "") -> str | None:
+    if isinstance(first, dict) and isinstance(second, dict):
+        for name in [*first, *(n for n in second if n not in first)]:
+            inner = f"{key}.{name}" if key else str(name)
+            if name not in first or name not in second:
+                return inner
+            if found := _difference(first[name], second[name], inner):
+                return found
+        return None
+    return None if first == second else key
+
+
+def write_decisions(work: Work, plan: Plan, measured: Measurement, folds: Sequence[Fold], *, fresh: bool) -> None:
+    """plan.json, fingerprint.json, dataset.json and folds.json of WORK; a kept plan is not written again."""
+    dataset = measured.dataset
+    if fresh:
+        write_plan(work.plan, plan)
+    write_json(work.fingerprint, "fingerprint", measured.fingerprint.model_dump(mode="json"))
+    write_json(
+        work.dataset,
+        "dataset",
+        {
+            "name": dataset.name,
+            "layout": dataset.layout,
+            "channels": list(dataset.channels),
+            "groups": dataset.groups,
+            "cases": {case: found.content_key for case, found in measured.fingerprint.cases.items()},
+        },
+    )
+    write_folds(work.folds, folds)
+
+
+def split_cases(work: Work, plan: Plan, measured: Measurement, *, left_out: Collection[str], fresh: bool) -> list[Fold]:
+    """The folds of a new plan, or those that WORK has, joined by new cases.
+
+    Args:
+        left_out: cases that an error excludes.
+    """
+    dataset, cases = measured.dataset, [case for case in measured.fingerprint.cases if case not in left_out]
+    if not fresh and work.folds.is_file():
+        return extend_folds(read_folds(work.folds), cases, dataset.groups)
+    presence = class_presence(measured.fingerprint, dataset.labels)
+    return make_folds(cases, plan.folds, dataset.groups, dataset.given_folds, presence=presence, excluded=left_out)

@@ -65,7 +65,7 @@ def draw_loss_curves(path: Path, histories: Mapping[int | str, Sequence[Mapping[
 
 
 def _pairs(rows: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
-    return [(row["epoch"] + 1, row[key]) for row in rows if row.get(key) is not None and np.isfinite(row[key])]
+    return [(row["epoch"], row[key]) for row in rows if row.get(key) is not None and np.isfinite(row[key])]
 
 
 def _lowest(curves: Mapping[str, Sequence[Sequence[tuple[float, float]]]]) -> float:

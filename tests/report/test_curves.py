@@ -22,7 +22,7 @@ def test_smoothing_keeps_constants_and_lines_and_tells_the_spread():
 def test_loss_curves_of_uneven_folds(tmp_path):
     histories = {
         0: [{"epoch": e, "loss": 3 / (e + 1), "val_loss": None if e % 2 else 4 / (e + 1)} for e in range(30)],
-        1: [{"epoch": 0, "loss": 2.0, "val_loss": float("nan")}],
+        1: [{"epoch": 1, "loss": 2.0, "val_loss": float("nan")}],
         2: [],
     }
     assert draw_loss_curves(tmp_path / "curves.png", histories)
