@@ -10,8 +10,9 @@ from typing import Literal
 import numpy as np
 
 from autoseg.data.case import Case, CaseFiles, LabelMap, Volume
+from autoseg.data.formats import read_pixels
 from autoseg.data.labels import smallest_unsigned
-from autoseg.data.pixels import Pixels, read_pixels
+from autoseg.data.pixels import Pixels
 from autoseg.data.placing import match, orientation_for
 from autoseg.errors import AutosegError, ChannelError, IntensityError, LabelError, Problem
 from autoseg.geometry import Grid, Orientation

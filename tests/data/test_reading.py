@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from autoseg.data.case import CaseFiles, LabelMap, Volume
-from autoseg.data.pixels import read_pixels
+from autoseg.data.formats import read_pixels
 from autoseg.data.reading import content_key, read_case, read_labels
 from autoseg.data.writing import write_labels, write_volume
 from autoseg.errors import ChannelError, GridError, IntensityError, LabelError, UnreadableFileError
