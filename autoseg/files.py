@@ -47,6 +47,7 @@ class FoldFolder:
 
     @property
     def progress(self) -> Path:
+        """Loss, Dice and learning rate over the epochs, redrawn as the fold trains."""
         return self.path / "progress.png"
 
     @property
@@ -61,6 +62,7 @@ class FoldFolder:
 
     @property
     def lock(self) -> Path:
+        """Held while the fold trains."""
         return self.path / ".lock"
 
     @property
@@ -81,34 +83,32 @@ class Work:
 
     @property
     def plan(self) -> Path:
+        """Every decision, with reasons."""
         return self.path / "plan.json"
 
     @property
     def fingerprint(self) -> Path:
+        """What was measured about the data."""
         return self.path / "fingerprint.json"
 
     @property
     def dataset(self) -> Path:
+        """The dataset's name, channels, groups, and the content key of each case."""
         return self.path / "dataset.json"
 
     @property
     def folds(self) -> Path:
+        """Which cases each fold trains on and holds out."""
         return self.path / "folds.json"
 
     @property
-    def forecast(self) -> Path:
-        return self.path / "forecast.json"
-
-    @property
     def log(self) -> Path:
+        """What every command said, and tracebacks."""
         return self.path / "log.txt"
 
     @property
-    def report(self) -> Path:
-        return self.path / "report.html"
-
-    @property
     def lock(self) -> Path:
+        """Held while cases are preprocessed."""
         return self.path / ".lock"
 
     @property
@@ -117,6 +117,7 @@ class Work:
         return self.path / "references"
 
     def reference(self, case: str) -> Path:
+        """A case's label map on its own grid."""
         return self.references / f"{case}.nii.gz"
 
     def store(self, configuration: str) -> Path:
@@ -124,12 +125,15 @@ class Work:
         return self.path / "preprocessed" / configuration
 
     def models(self, configuration: str) -> Path:
+        """Folder of one configuration's folds and cross-validation, with its pictures."""
         return self.path / "models" / configuration
 
     def fold(self, configuration: str, fold: int | str) -> FoldFolder:
+        """The folder of one fold."""
         return FoldFolder(self.models(configuration) / f"fold_{fold}")
 
     def crossval(self, configuration: str) -> Path:
+        """The folds' scores joined; crossval.txt beside it is for people."""
         return self.models(configuration) / "crossval.json"
 
     def planned(self) -> Work:

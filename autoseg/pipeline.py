@@ -366,20 +366,22 @@ def predict(
     log.info("Model: %s, %s, fold(s) %s.", model.name, loaded.configuration, ", ".join(map(str, loaded.folds)))
     with bar("predicting", None, quiet=quiet) as tick:
         results = loaded.predict_files(inputs, output, probabilities=probabilities, on_case=lambda result: tick(result.case))
-    write_json(output / "summary.json", "predictions", {"cases": {r.case: _about(loaded, r) for r in results}})
+    write_json(
+        output / "summary.json", "predictions", {"cases": {r.case: case_summary(r, loaded.configuration, loaded.folds) for r in results}}
+    )
     return Predicted(loaded, tuple(results))
 
 
-def _about(model: Model, result: CaseResult) -> dict[str, Any]:
-    """What summary.json says of one case; see `autoseg.evaluation.folders`, which reads it."""
+def case_summary(result: CaseResult, configuration: str, folds: Sequence[int | str]) -> dict[str, Any]:
+    """What summary.json says of one case; `autoseg.evaluation.folders` reads it."""
     return {
         "file": result.output.name if result.output else None,
         "error": result.error.message if result.error else None,
         "content_key": result.content_key,
-        "configuration": model.configuration,
-        "folds": list(model.folds),
+        "configuration": configuration,
+        "folds": list(folds),
         "trained_on": list(result.trained_on),
-        "warnings": [w.message for w in result.warnings],
+        "warnings": [warning.message for warning in result.warnings],
         "seconds": round(result.seconds, 2),
     }
 

@@ -1,4 +1,4 @@
-"""Write docs/reference from the code: commands from the parser, plan and fingerprint from their types.
+"""Write docs/reference from the code: commands from the parser, plan and fingerprint from their types, JSON forms from what is written.
 
 python docs/generate.py          write the pages
 python docs/generate.py --check  exit 1 if a page differs from the code
@@ -7,6 +7,7 @@ python docs/generate.py --check  exit 1 if a page differs from the code
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import types
 import typing
@@ -18,9 +19,16 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from autoseg.cli.main import make_parser
+from autoseg.evaluation.crossval import cross_validate, crossval_as_json
+from autoseg.evaluation.scores import CaseScores, ClassScores, FoldScores, scores_as_json
+from autoseg.files import FoldFolder, Work
 from autoseg.fingerprint.types import Fingerprint
+from autoseg.inference.model import CaseResult
+from autoseg.metrics import METRICS, Overlap
+from autoseg.pipeline import case_summary
+from autoseg.planning.folds import Fold, folds_as_json
 from autoseg.planning.recipes import Recipe
-from autoseg.planning.schema import Plan
+from autoseg.planning.schema import EvaluationPlan, Plan
 
 PLAN_INTRO = (
     "Every decision. Triples stand in the order (z, y, x), in mm and voxels. `--set` takes any of these keys; NAME is a name, N a position."
@@ -128,6 +136,44 @@ def _name(annotation: Any) -> str:
     return {"float": "number", "int": "integer", "str": "text", "bool": "true or false"}.get(getattr(annotation, "__name__", ""), "any")
 
 
+def files_page() -> str:
+    """WORK's files by the properties that name them, and the JSON that is no pydantic type by what is written for made-up values."""
+    work = Work(Path("WORK"))
+    rows = [(getattr(work, name), doc) for name, doc in _properties(Work)]
+    rows += [
+        (work.reference("CASE"), Work.reference.__doc__),
+        (work.store("CONFIG"), Work.store.__doc__),
+        (work.models("CONFIG"), Work.models.__doc__),
+        (work.crossval("CONFIG"), Work.crossval.__doc__),
+    ]
+    rows += [(getattr(work.fold("CONFIG", "K"), name), doc) for name, doc in _properties(FoldFolder) if name != "state"]
+    lines = ["# Files", "", "Made from the code by `docs/generate.py`.", "", "## WORK", "", "| file | what it is |", "|---|---|"]
+    lines += [f"| `{path.as_posix()}` | {doc} |" for path, doc in rows]
+    lines += ["", "OUTPUT of predict holds a label map a case, `summary.json` and `log.txt`.", ""]
+    for title, content in _forms().items():
+        lines += [f"## {title}", "", "```json", json.dumps(content, indent=2, sort_keys=True), "```", ""]
+    return "\n".join(lines)
+
+
+def _properties(owner: type) -> list[tuple[str, str]]:
+    return [(name, value.__doc__) for name, value in vars(owner).items() if isinstance(value, property)]
+
+
+def _forms() -> dict[str, dict]:
+    """Title -> the JSON that autoseg writes for one made-up case."""
+    counts = Overlap(90, 10, 20, 880)
+    scores = {"lesion": ClassScores(counts, {metric: counts[metric] for metric in METRICS}, 0.001)}
+    fold = FoldScores(0, {}, (CaseScores("CASE", "KEY", scores),))
+    plan = EvaluationPlan(metrics=list(METRICS), tolerance_mm={}, summary="mean", empty_rule="count")
+    result = CaseResult("CASE", Path("CASE.nii.gz"), None, 1.5, "KEY")
+    return {
+        "scores.json": {"schema": "autoseg.scores/1", **scores_as_json(fold)},
+        "crossval.json": {"schema": "autoseg.crossval/1", **crossval_as_json(cross_validate([fold], plan))},
+        "summary.json": {"schema": "autoseg.predictions/1", "cases": {"CASE": case_summary(result, "3d_fullres", (0, 1, 2, 3, 4))}},
+        "folds.json": {"schema": "autoseg.folds/1", **folds_as_json([Fold(0, ("CASE",), ("OTHER",))])},
+    }
+
+
 def pages() -> dict[str, str]:
     """File name -> text of every generated page."""
     return {
@@ -138,6 +184,7 @@ def pages() -> dict[str, str]:
             Plan,
         ),
         "fingerprint.md": model_page("fingerprint.json", "What was measured about the data, and nothing else.", Fingerprint),
+        "files.md": files_page(),
         "recipe.md": model_page("Recipes", "A named way to make a plan: its fixed values and the rules for the rest.", Recipe),
     }
 

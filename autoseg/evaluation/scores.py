@@ -144,16 +144,17 @@ def values_present(array: np.ndarray) -> np.ndarray:
 
 def write_scores(path: Path, scores: FoldScores) -> None:
     """Write scores.json, whole or not at all; undefined values are null."""
-    write_json(
-        path,
-        "scores",
-        {
-            "fold": scores.fold,
-            "classes": list(scores.classes),
-            "groups": {name: list(members) for name, members in scores.groups.items()},
-            "cases": {case.case: case_as_json(case) for case in scores.cases},
-        },
-    )
+    write_json(path, "scores", scores_as_json(scores))
+
+
+def scores_as_json(scores: FoldScores) -> dict[str, Any]:
+    """What scores.json holds."""
+    return {
+        "fold": scores.fold,
+        "classes": list(scores.classes),
+        "groups": {name: list(members) for name, members in scores.groups.items()},
+        "cases": {case.case: case_as_json(case) for case in scores.cases},
+    }
 
 
 def read_scores(path: Path) -> FoldScores:

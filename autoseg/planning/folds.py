@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -121,9 +122,14 @@ def extend_folds(folds: Sequence[Fold], cases: Iterable[str], groups: Mapping[st
     return [_fold(fold.name, names, held_out[fold.name]) for fold in folds]
 
 
+def folds_as_json(folds: Sequence[Fold]) -> dict[str, Any]:
+    """What folds.json holds."""
+    return {"folds": [{"name": f.name, "train": list(f.train), "held_out": list(f.held_out)} for f in folds]}
+
+
 def write_folds(path: Path, folds: Sequence[Fold]) -> None:
     """Write folds.json."""
-    write_json(path, "folds", {"folds": [{"name": f.name, "train": list(f.train), "held_out": list(f.held_out)} for f in folds]})
+    write_json(path, "folds", folds_as_json(folds))
 
 
 def read_folds(path: Path) -> list[Fold]:
