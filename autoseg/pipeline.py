@@ -366,9 +366,8 @@ def predict(
     log.info("Model: %s, %s, fold(s) %s.", model.name, loaded.configuration, ", ".join(map(str, loaded.folds)))
     with bar("predicting", None, quiet=quiet) as tick:
         results = loaded.predict_files(inputs, output, probabilities=probabilities, on_case=lambda result: tick(result.case))
-    write_json(
-        output / "summary.json", "predictions", {"cases": {r.case: case_summary(r, loaded.configuration, loaded.folds) for r in results}}
-    )
+    cases = {result.case: case_summary(result, loaded.configuration, loaded.folds) for result in results}
+    write_json(output / "summary.json", "predictions", {"cases": cases})
     return Predicted(loaded, tuple(results))
 
 
