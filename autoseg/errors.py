@@ -113,14 +113,24 @@ class Problem:
 
 
 def problem_table(problems: Iterable[Problem]) -> str:
-    """The problems as text, the worst first, each with its case, file, cause and remedy; empty if there are none."""
+    """The problems as text, the worst first, each with its case, file, cause and remedy; empty if there are none.
+
+    A warning that many cases share is one line that names the first of them; an error always names its case.
+    """
     order = {"error": 0, "question": 1, "warning": 2}
-    rows = sorted(problems, key=lambda p: (order[p.severity], p.case or "", p.file or "", p.message))
-    lines = []
-    for row in rows:
-        place = ", ".join(part for part in (row.case, row.file) if part) or "dataset"
-        lines.append(f"{row.severity:<8} {place}: {row.kind}: {row.message}. {row.remedy}")
+    together: dict[tuple, list[Problem]] = {}
+    for row in sorted(problems, key=lambda p: (order[p.severity], p.case or "", p.file or "", p.message)):
+        shared = (row.severity, row.kind, row.message, row.remedy)
+        together.setdefault(shared if row.severity == "warning" else (*shared, row.case, row.file), []).append(row)
+    lines = [f"{rows[0].severity:<8} {_place(rows)}: {rows[0].kind}: {rows[0].message}. {rows[0].remedy}" for rows in together.values()]
     return "\n".join(lines)
+
+
+def _place(rows: Sequence[Problem]) -> str:
+    cases = list(dict.fromkeys(row.case for row in rows if row.case))
+    if len(cases) > 1:
+        return f"{len(cases)} cases ({', '.join(cases[:3])}{', ...' if len(cases) > 3 else ''})"
+    return ", ".join(part for part in (rows[0].case, rows[0].file) if part) or "dataset"
 
 
 def excluded_cases(problems: Sequence[Problem]) -> frozenset[str]:

@@ -60,7 +60,7 @@ def test_a_failed_case_gives_status_1_and_a_table(make_dataset, tmp_path, capsys
 
 def test_strict_and_impossible_settings_give_status_2(make_dataset, tmp_path, capsys):
     dataset = make_dataset(cases=6)
-    assert _plan(dataset, tmp_path / "a", "patch_size=[7,16,16]") == 2
+    assert _plan(dataset, tmp_path / "a", "patch_size=[8,16]") == 2
     assert "PlanError" in capsys.readouterr().err
     assert _plan(dataset, tmp_path / "b", "patch_siz=[8,16,16]") == 2
     assert "patch_size" in capsys.readouterr().err, "the nearest key is named"
