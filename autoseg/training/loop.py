@@ -33,6 +33,7 @@ from autoseg.training.workers import SamplePool
 
 BACK_OFFS = 3  # how often a run may go back to its last checkpoint with half the rate
 WORKER_TIMEOUT = 600.0  # seconds; a sample takes seconds at most, a sleeping network disk perhaps a minute
+NORM_SETTLED = 4.0  # steps x momentum after which less than 2 % of running statistics stem from before the first step
 PICTURE_EVERY = 60.0  # seconds; drawing takes about half of one
 
 
@@ -370,6 +371,13 @@ def _finish(tools: _Tools) -> None:
     """The last checkpoint, then the weights that predict: their file says that training is done."""
     setting, state, folder = tools.setting, tools.state, tools.folder
     save_checkpoint(folder, state)
+    norm = setting.configuration.network.norm
+    if norm.name == "batch" and state.step * norm.momentum < NORM_SETTLED:
+        tools.message(
+            f"{setting.title}: batch norm's running statistics with momentum {norm.momentum:g} need some "
+            f"{NORM_SETTLED / norm.momentum:.0f} steps and saw {state.step}; expect poor predictions. Train longer, or plan with "
+            "--set network.norm.momentum=0.1."
+        )
     weights = {
         "best_training_loss": state.best,
         "average": state.average.weights() if state.average else None,
