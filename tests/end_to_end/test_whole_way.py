@@ -248,3 +248,41 @@ def test_a_budget_ends_in_time_and_says_when_it_cannot(make_dataset, tiny, tmp_p
     assert time.monotonic() - began < 16
     refused = pipeline.train(work, folds=[1], budget_seconds=0.5, workers=0, quiet=True)
     assert [p.kind for p in refused.problems] == ["ResourceError"] and "--budget" in refused.problems[0].remedy
+
+
+def test_a_fold_of_another_plan_is_never_mixed_in(make_dataset, tiny, tmp_path):
+    dataset, work = make_dataset(cases=5), tmp_path / "work"
+    _run(dataset, work, tiny)
+    pipeline.plan_and_preprocess(dataset, work, settings=tiny | {"network.features": [5, 9]}, replan=True, workers=0, quiet=True)
+    with pytest.raises(PlanError, match=r"fold 0 was trained by another plan.*network\.features"):
+        pipeline.train(work, workers=0, quiet=True)
+    shutil.rmtree(work / "models" / "3d_fullres" / "fold_0")
+    assert not pipeline.train(work, folds=[0], workers=0, quiet=True).problems
+
+
+def test_one_model_of_all_cases_predicts_only_when_asked_for(make_dataset, tiny, tmp_path):
+    dataset, work = make_dataset(cases=5), tmp_path / "work"
+    _, trained = _run(dataset, work, tiny, folds=("full",))
+    assert trained.done == (("3d_fullres", "full"),) and not trained.crossvals
+    with pytest.raises(ModelError, match="full"):
+        pipeline.predict(work, dataset / "imagesTr", tmp_path / "out", quiet=True)
+    predicted = pipeline.predict(work, dataset / "imagesTr", tmp_path / "out", folds=["full"], quiet=True)
+    assert all(result.trained_on == ("full",) for result in predicted.results)
+
+
+def test_cases_that_cannot_be_prepared_leave_the_folds(make_dataset, tiny, tmp_path, monkeypatch):
+    """A case that was sound when it was measured and fails later is named and left out, and training goes on."""
+    from autoseg.errors import Problem
+    from autoseg.preprocessing import preprocess as room
+
+    real = room.preprocess
+
+    def one_fails(*arguments, **options):
+        problems = real(*arguments, **options)
+        return [*problems, Problem("error", "UnreadableFileError", "it vanished", "Restore it", "case_04")]
+
+    monkeypatch.setattr(pipeline, "preprocess", one_fails)
+    planned = pipeline.plan_and_preprocess(make_dataset(cases=6), tmp_path / "work", settings=tiny, workers=0, quiet=True)
+    assert planned.failed == {"case_04"}
+    folds = json.loads((tmp_path / "work" / "folds.json").read_text())["folds"]
+    assert len(folds) == 5 and not any("case_04" in (*fold["train"], *fold["held_out"]) for fold in folds)
