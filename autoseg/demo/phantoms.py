@@ -119,7 +119,7 @@ def _soft(depth: np.ndarray, width: float) -> np.ndarray:
 
 def _add_lookalikes(hu: np.ndarray, chest: Chest, space: Space, rng: np.random.Generator) -> None:
     """Smooth haze and dense bands (collapsed lung): lesion-like values, but lung."""
-    for _ in range(int(rng.integers(8, 11))):
+    for _ in range(int(rng.integers(7, 10))):
         blob = _blob(space, chest, rng.uniform(20, 40, 3), 0.12, rng, pleural=rng.random() < 0.6)
         _thicken(hu[blob.box], rng.uniform(-560, -330), _soft(blob.depth, 0.10))
     for _ in range(int(rng.integers(2, 5))):
@@ -137,7 +137,7 @@ def _add_lesions(hu: np.ndarray, chest: Chest, space: Space, rng: np.random.Gene
         blob = _blob(space, chest, rng.uniform(21, 36, 3), 0.13, rng, pleural=True)
         share = _soft(blob.depth, 0.06)
         _thicken(hu[blob.box], rng.uniform(-700, -600), share)
-        septa = rng.uniform(340, 400) * blob.space.smooth_noise(rng, 4.4)  # thickened ones: "crazy paving"
+        septa = rng.uniform(330, 390) * blob.space.smooth_noise(rng, 5.0)  # thickened ones: "crazy paving"
         hu[blob.box] += septa * share * chest.lungs[blob.box]
         infection[blob.box] |= blob.depth > 0
     for _ in range(int(rng.integers(1, 3))):
