@@ -20,7 +20,7 @@ setup(
     packages=[*find_packages(include=["autoseg", "autoseg.*"]), "autoseg.plans"],
     # the recipes lie beside the code, so that they are found by who looks for them, and install as a package
     package_dir={"autoseg": "autoseg", "autoseg.plans": "plans"},
-    package_data={"autoseg.plans": ["*.json"], "autoseg.report": ["*.html"]},
+    package_data={"autoseg.plans": ["*.json"]},
     install_requires=[
         "torch>=2.4",
         "SimpleITK>=2.3",
@@ -36,6 +36,7 @@ setup(
         "matplotlib>=3.8",
         "psutil>=5.9",
         "filelock>=3.12",
+        "threadpoolctl>=3.1",
     ],
     extras_require={
         "test": [
