@@ -35,6 +35,7 @@ setup(
         "safetensors>=0.4",
         "matplotlib>=3.8",
         "psutil>=5.9",
+        "connected-components-3d>=3.12",
         "filelock>=3.12",
         "threadpoolctl>=3.1",
     ],
