@@ -8,7 +8,7 @@ from scipy import ndimage
 from autoseg.demo.phantoms import to_hu
 from autoseg.geometry import Spacing
 
-# Best of 576 combinations tried on phantoms whose truth was known; smoothing and openings against vessels made it worse.
+# Best of 576 combinations tried on an earlier form of the phantoms, truth known; smoothing and openings against vessels made it worse.
 AIR_BELOW = -500.0  # HU: lung, and the air around the patient
 DENSE_ABOVE = -700.0  # HU: denser than aerated lung
 CLOSE_MM = 20.0  # the hull reaches over lesions on the pleura, as far as it can know of them
