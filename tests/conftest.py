@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+# Spawned processes import a test module by its name, "tests.x". At the end of the path the checkout never shadows the installed package.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 DATA = Path(os.environ.get("AUTOSEG_TEST_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
