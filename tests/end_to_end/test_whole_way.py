@@ -246,7 +246,7 @@ def test_a_budget_ends_in_time_and_says_when_it_cannot(make_dataset, tiny, tmp_p
     trained = pipeline.train(work, folds=[0], budget_seconds=12, workers=0, quiet=True)
     assert not trained.problems
     assert time.monotonic() - began < 16
-    refused = pipeline.train(work, folds=[1], budget_seconds=0.5, workers=0, quiet=True)
+    refused = pipeline.train(work, folds=[1], budget_seconds=0.001, workers=0, quiet=True)
     assert [p.kind for p in refused.problems] == ["ResourceError"] and "--budget" in refused.problems[0].remedy
 
 
