@@ -1,8 +1,8 @@
 """What each command does, as one function over the rooms below. Reading the program starts here.
 
 Data flows one way: Dataset -> Fingerprint -> Plan -> stored cases -> fold runs -> predictions -> scores. The functions that stand
-for these arrows are called here in that order: `open_dataset`, `measure`, `plan`, `preprocess`, `train_fold`, `predict`,
-`score_case`, `cross_validate`.
+for these arrows are called here in that order: `open_dataset`, `measure`, `plan`, `preprocess`, `run_folds` (for each fold
+`train_fold`, `predict_stored`, `fold_scores`), `join_folds`; and `load_model`, `predict_files` for fresh images.
 """
 
 from __future__ import annotations
@@ -16,33 +16,26 @@ from typing import Any
 
 from autoseg.data.description import describe
 from autoseg.data.layouts import open_dataset
-from autoseg.errors import AutosegError, DatasetError, PlanError, Problem, ResourceError, excluded_cases, problem_table
-from autoseg.evaluation.crossval import CrossValidation, cross_validate, crossval_as_json, write_crossval
-from autoseg.evaluation.folders import Evaluation, Pair, evaluate_folders, fold_scores, write_evaluation
-from autoseg.evaluation.scores import FoldScores, read_scores, write_scores
-from autoseg.evaluation.tables import crossval_text
+from autoseg.errors import DatasetError, PlanError, Problem, excluded_cases, problem_table
+from autoseg.evaluation.crossval import CrossValidation, crossval_as_json
+from autoseg.evaluation.folders import Evaluation, evaluate_folders, write_evaluation
 from autoseg.files import Work, locked, write_json
 from autoseg.fingerprint.measure import Measurement, measure
-from autoseg.inference.held_out import expected_seconds, predict_stored
+from autoseg.fold_runs import FoldSettings, is_done, join_folds, require_own_plan, run_folds, scored_folds
 from autoseg.inference.model import CaseResult, Model, load_model
 from autoseg.metrics import METRICS
 from autoseg.network.device import machine, resolve_device
 from autoseg.network.factory import require_trust
 from autoseg.planning import folds as splitting
 from autoseg.planning.explain import explain
-from autoseg.planning.folds import Fold
-from autoseg.planning.keeping import disagreement, require_agreement, split_cases, write_decisions
+from autoseg.planning.keeping import require_agreement, split_cases, write_decisions
 from autoseg.planning.plan_file import read_plan
 from autoseg.planning.planner import plan as make_plan
 from autoseg.planning.planner import reading_orientation
 from autoseg.planning.recipes import load_recipe
 from autoseg.planning.schema import Plan
 from autoseg.preprocessing.preprocess import preprocess
-from autoseg.preprocessing.store import open_case
-from autoseg.progress import bar, clock
-from autoseg.report.held_out import draw_cross_validation
-from autoseg.training.loop import train_fold
-from autoseg.training.resolving import resolved_plan
+from autoseg.progress import bar
 
 log = logging.getLogger("autoseg")
 
@@ -201,132 +194,12 @@ def train(
     every = splitting.read_folds(folder.folds)
     runs = [(name, fold) for name in names for fold in splitting.choose_folds(every, folds)]
 
-    _require_own_plan(folder, plan, runs)
-    problems = _run_folds(folder, plan, runs, settings, end)
+    require_own_plan(folder, plan, runs)
+    problems = run_folds(folder, plan, runs, settings, end)
     crossvals = {name: join_folds(folder, plan, name) for name in names if scored_folds(folder, name)}
-    done = tuple((name, fold.name) for name, fold in runs if _is_done(folder, name, fold))
+    done = tuple((name, fold.name) for name, fold in runs if is_done(folder, name, fold))
     whole = all(folder.fold(name, fold.name).state == "scored" for name in names for fold in every)
     return Trained(folder, plan, done, tuple(problems), crossvals, whole)
-
-
-@dataclass(frozen=True)
-class FoldSettings:
-    """What a command says about running its folds.
-
-    epochs, seed: instead of the plan's, if given.
-    workers: processes that make samples.
-    """
-
-    epochs: int | None
-    seed: int | None
-    device: str
-    workers: int
-    quiet: bool
-
-
-def _require_own_plan(work: Work, plan: Plan, runs: Sequence[tuple[str, Fold]]) -> None:
-    """Refuse to skip, go on with or join a fold that was trained by another plan than WORK has now."""
-    for name, fold in runs:
-        file = work.fold(name, fold.name).plan
-        if file.is_file() and (key := disagreement(read_plan(file), plan, name)):
-            raise PlanError(
-                f"{name} fold {fold.name} was trained by another plan than WORK has now: {key} differs",
-                file=file,
-                remedy=f"Delete {file.parent.name} to train it anew, or use another WORK",
-            )
-
-
-def _run_folds(work: Work, plan: Plan, runs: Sequence[tuple[str, Fold]], settings: FoldSettings, end: float | None) -> list[Problem]:
-    """Run the folds that are not done, each until its share of the time that is left to `end`; what failed, as problems."""
-    waiting = [(name, fold) for name, fold in runs if not _is_done(work, name, fold)]
-    for name, fold in runs:
-        if (name, fold) not in waiting:
-            log.info("%s fold %s is done and skipped.", name, fold.name)
-    problems = []
-    for position, (name, fold) in enumerate(waiting):
-        now = time.monotonic()
-        share = None if end is None else (end - now) / (len(waiting) - position)
-        if share is not None:
-            log.info("%s fold %s has %s of the budget.", name, fold.name, clock(share))
-        try:
-            run_fold(work, plan, name, fold, settings, until=None if share is None else now + share)
-        except AutosegError as error:
-            problems.append(Problem.of(error.in_case(f"{name} fold {fold.name}")))
-            log.error("%s", problem_table(problems[-1:]))
-            log.debug("Its traceback:", exc_info=error, extra={"file_only": True})
-    return problems
-
-
-def run_fold(work: Work, plan: Plan, configuration: str, fold: Fold, settings: FoldSettings, *, until: float | None) -> None:
-    """One fold: train it, predict its held-out cases at full size, score them.
-
-    Args:
-        until: time.monotonic() at which the last score must be there; None: by epochs.
-
-    Raises:
-        AutosegError: what kept it from its scores; run again, it goes on from there.
-    """
-    began = time.monotonic()
-    folder = work.fold(configuration, fold.name)
-    share = None if until is None else max(until - began, 1.0)
-    resolved = resolved_plan(plan, folder, epochs=settings.epochs, seconds=share, seed=settings.seed, device=settings.device)
-    log.info("%s fold %s: %d cases to learn from, %d held out.", configuration, fold.name, len(fold.train), len(fold.held_out))
-    store, deadline = work.store(configuration), None
-    if until is not None:
-        seconds = expected_seconds(resolved, configuration, store, fold.held_out, device=settings.device)
-        deadline = training_deadline(until, seconds, len(fold.held_out))
-    train_fold(
-        resolved,
-        configuration,
-        fold,
-        store,
-        folder,
-        device=settings.device,
-        workers=settings.workers,
-        deadline=deadline,
-        quiet=settings.quiet,
-        message=log.info,
-    )
-    if fold.held_out:
-        write_scores(folder.scores, _score_held_out(work, plan, configuration, fold, settings))
-    log.info("%s fold %s is done in %s.", configuration, fold.name, clock(time.monotonic() - began))
-
-
-def _score_held_out(work: Work, plan: Plan, configuration: str, fold: Fold, settings: FoldSettings) -> FoldScores:
-    """Predict the cases that the fold held out with its own weights, and compare them with their references."""
-    store = work.store(configuration)
-    model = load_model(work.path, device=settings.device, folds=[fold.name], configurations=[configuration], trust_code=True)
-    with bar(f"{configuration} fold {fold.name}: held-out cases", len(fold.held_out), quiet=settings.quiet) as tick:
-        written = predict_stored(model.predictor, store, fold.held_out, work.fold(configuration, fold.name).held_out, tick)
-    pairs = [Pair(case, path, work.reference(case), open_case(store, case).origin.content_key) for case, path in written.items()]
-    labels, groups = plan.dataset.label_set(), plan.dataset.groups_of_labels
-    scores, problems = fold_scores(fold.name, pairs, labels=labels, groups=groups, metrics=plan.evaluation.metrics)
-    for problem in problems:
-        log.warning("%s", problem_table([problem]))
-    return scores
-
-
-def training_deadline(until: float, held_out: float, count: int) -> float:
-    """When training must end so that `count` held-out cases, which take `held_out` seconds, are scored at `until`.
-
-    Raises:
-        ResourceError: that leaves less than a fifth of the time for training.
-    """
-    there = until - time.monotonic()
-    if there - held_out < 0.2 * there or there <= 0:
-        raise ResourceError(
-            f"{clock(max(there, 0))} are left for it, and predicting its {count} held-out cases alone takes about {clock(held_out)}",
-            remedy="Give a longer --budget, or fewer folds (--fold)",
-        )
-    return until - held_out
-
-
-def join_folds(work: Work, plan: Plan, configuration: str) -> CrossValidation:
-    """The cross-validation of all folds that are scored, written to crossval.json and crossval.txt, with pictures beside them."""
-    result = cross_validate([read_scores(path) for path in scored_folds(work, configuration)], plan.evaluation)
-    write_crossval(work.crossval(configuration), result, crossval_text(result))
-    draw_cross_validation(work, configuration, result, plan.dataset.label_set())
-    return result
 
 
 @dataclass(frozen=True)
@@ -448,20 +321,9 @@ def evaluate_work(work: Path, *, output: Path | None = None) -> dict[str, CrossV
     return result
 
 
-def scored_folds(work: Work, configuration: str) -> list[Path]:
-    """The scores.json of the folds that are done, in order."""
-    return sorted(
-        folder.scores for folder in (work.fold(configuration, n.name) for n in splitting.read_folds(work.folds)) if folder.scores.is_file()
-    )
-
-
 def _known_configurations(plan: Plan, wanted: Sequence[str] | None) -> list[str]:
     names = list(wanted or plan.default_configurations)
     for name in names:
         if name not in plan.configurations:
             raise PlanError(f"the plan has no configuration {name!r}", remedy=f"Choose among {', '.join(plan.configurations)}")
     return names
-
-
-def _is_done(work: Work, configuration: str, fold: Fold) -> bool:
-    return work.fold(configuration, fold.name).state in (("scored",) if fold.held_out else ("scored", "trained"))
