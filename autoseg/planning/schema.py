@@ -196,6 +196,25 @@ class TransformPlan(Part):
     invert: bool = Field(description="`gamma`: on the inverted image.")
 
 
+class PreviousStageChange(Part):
+    """One way in which a cascade's input from its first stage is spoilt in training, so that the second does not trust it blindly."""
+
+    do: Literal["morphology", "remove_component"]
+    probability: Probability
+    channel_probability: Probability = Field(description="Chance of each class or region once the change is drawn.")
+    ranges: dict[str, Range] = Field(
+        description="morphology: radius (voxels) of the ball that dilates, erodes, closes or opens, each as likely; what an exclusive "
+        "class gains the others lose. remove_component: share of the patch that the component taken away may cover."
+    )
+
+    @model_validator(mode="after")
+    def _range_is_there(self) -> PreviousStageChange:
+        wanted = "radius" if self.do == "morphology" else "share"
+        if set(self.ranges) != {wanted}:
+            raise ValueError(f"{self.do} draws from the range {wanted!r}, it has {sorted(self.ranges)}")
+        return self
+
+
 class AugmentationPlan(Part):
     """What is changed at random in each training sample."""
 
@@ -206,6 +225,7 @@ class AugmentationPlan(Part):
     mirror_sides: Literal["exchange", "keep", "blind"] = Field(description="What mirroring left to right does to labels with a side.")
     interpolation: tuple[int, int] = Field(description="Spline order of image and of labels in the spatial transforms.")
     statistics: Literal["volume", "patch"] = Field(description="Whether intensity transforms act on the whole volume or on the patch.")
+    previous_stage: list[PreviousStageChange] = Field(description="What happens to the first stage's result where a cascade's second sees it.")
 
 
 class ValidationPlan(Part):
@@ -491,6 +511,16 @@ class Plan(Part):
     forecast: dict[str, StageForecast]
     reasons: list[Reason]
 
+    def stages(self, configuration: str) -> tuple[str, ...]:
+        """The configurations that run one after the other for this one's result: a cascade's first stage, then itself."""
+        previous = self.configurations[configuration].previous_stage
+        return (configuration,) if previous is None else (previous, configuration)
+
+    def input_channels(self, configuration: str) -> int:
+        """Channels that its network takes: the images', then one for each class or region that the first stage of a cascade finds."""
+        previous = self.configurations[configuration].previous_stage
+        return len(self.dataset.channels) + (len(self.dataset.label_set().names) if previous else 0)
+
     @model_validator(mode="after")
     def _names_exist(self) -> Plan:
         for name in self.default_configurations:
@@ -504,4 +534,6 @@ class Plan(Part):
                     raise ValueError(f"configurations.{name} goes with {stage!r}, which is not there")
             if len(configuration.normalise_in_mask) != len(self.dataset.channels):
                 raise ValueError(f"configurations.{name}.normalise_in_mask needs one value a channel")
+            if configuration.previous_stage and self.configurations[configuration.previous_stage].previous_stage:
+                raise ValueError(f"configurations.{name} builds on {configuration.previous_stage!r}, which builds on another: a cascade has two")
         return self

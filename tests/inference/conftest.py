@@ -161,6 +161,7 @@ PLAN = {
             "mirror_sides": "exchange",
             "interpolation": [3, 1],
             "statistics": "patch",
+            "previous_stage": [],
         },
         "validation": {"batches": 0, "augment": False},
         "predict_with": "last",

@@ -87,6 +87,7 @@ def plan_content(dimension: int, channels: int, regions: bool) -> dict[str, Any]
                 "mirror_sides": "exchange",
                 "interpolation": [3, 0],
                 "statistics": "volume",
+                "previous_stage": [],
             },
             "validation": {"batches": 1, "augment": False},
             "predict_with": "last",
