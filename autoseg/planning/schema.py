@@ -65,6 +65,14 @@ class DatasetPlan(Part):
         order = tuple(value for _, value in self.region_order)
         return LabelSet(tuple(name for name, _ in self.region_order), values, background, self.ignore_label, order)
 
+    def side_exchange(self) -> tuple[int, ...] | None:
+        """The order of the label set's names in which left and right of each pair have changed places; None without pairs."""
+        if not self.side_pairs:
+            return None
+        names = self.label_set().names
+        partner = dict(self.side_pairs) | {right: left for left, right in self.side_pairs}
+        return tuple(names.index(partner.get(name, name)) for name in names)
+
     @model_validator(mode="after")
     def _labels_agree(self) -> DatasetPlan:
         if "background" not in self.labels:
@@ -225,7 +233,7 @@ class AugmentationPlan(Part):
     mirror_sides: Literal["exchange", "keep", "blind"] = Field(description="What mirroring left to right does to labels with a side.")
     interpolation: tuple[int, int] = Field(description="Spline order of image and of labels in the spatial transforms.")
     statistics: Literal["volume", "patch"] = Field(description="Whether intensity transforms act on the whole volume or on the patch.")
-    previous_stage: list[PreviousStageChange] = Field(description="What happens to the first stage's result where a cascade's second sees it.")
+    previous_stage: list[PreviousStageChange] = Field(description="What spoils the first stage's result in a cascade's second.")
 
 
 class ValidationPlan(Part):
@@ -535,5 +543,5 @@ class Plan(Part):
             if len(configuration.normalise_in_mask) != len(self.dataset.channels):
                 raise ValueError(f"configurations.{name}.normalise_in_mask needs one value a channel")
             if configuration.previous_stage and self.configurations[configuration.previous_stage].previous_stage:
-                raise ValueError(f"configurations.{name} builds on {configuration.previous_stage!r}, which builds on another: a cascade has two")
+                raise ValueError(f"configurations.{name} builds on {configuration.previous_stage!r}, which is no first stage itself")
         return self
