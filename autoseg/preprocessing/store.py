@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 ANNOTATED = -1
 """Key of `StoredCase.locations` for voxels of any class but ignore, where the dataset has an ignore label."""
 
+PREVIOUS_STAGE = "previous_stage"
+"""Folder, in the store of a cascade's second stage, of what the first one found; see `autoseg.preprocessing.previous_stage`."""
+
 _KIND = "stored-case"
 _REMEDY = "Run plan-and-preprocess again; if the file is damaged, delete it first"
 _FEW, _SHARE, _SEED = 10_000, 0.01, 1234  # locations a class: at least as many, or this share (peer section 3.6)
@@ -72,6 +75,14 @@ class StoredCase:
         """
         return self._labels[box_slices(box or whole_box(self.shape))]
 
+    def previous(self, box: Box | None = None) -> np.ndarray:
+        """What a cascade's first stage found, class indices (z, y, x) of a half-open box inside the volume; None: all.
+
+        Raises:
+            UnreadableFileError: it is not there.
+        """
+        return self._previous[box_slices(box or whole_box(self.shape))]
+
     @cached_property
     def locations(self) -> dict[int, np.ndarray]:
         """Class index -> a sample of its voxels, (n, 3) int32; `ANNOTATED` -> of all that are not ignored. Absent classes: (0, 3)."""
@@ -87,6 +98,10 @@ class StoredCase:
     @cached_property
     def _labels(self) -> blosc2.NDArray:
         return _open(self.folder / f"{self.name}.labels.b2nd", self.name)
+
+    @cached_property
+    def _previous(self) -> blosc2.NDArray:
+        return _open(self.folder / PREVIOUS_STAGE / f"{self.name}.labels.b2nd", self.name)
 
     def __reduce__(self):  # open files stay behind when a case is sent to another process
         return StoredCase, tuple(getattr(self, field.name) for field in dataclasses.fields(self))
@@ -141,9 +156,9 @@ def write_case(
     name, image, labels = prepared.name, prepared.image, prepared.labels
     note = folder / f"{name}.json"
     note.unlink(missing_ok=True)
-    _write(folder / f"{name}.image.b2nd", image, by_slices)
+    write_array(folder / f"{name}.image.b2nd", image, by_slices=by_slices)
     if labels is not None:
-        _write(folder / f"{name}.labels.b2nd", labels, by_slices)
+        write_array(folder / f"{name}.labels.b2nd", labels, by_slices=by_slices)
         found = sample_locations(labels, classes, ignore)
         with appears_whole(folder / f"{name}.locations.npz") as beside:
             np.savez(beside, **{str(index): voxels for index, voxels in found.items()})
@@ -194,7 +209,12 @@ def _some(where: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -
     return np.stack(np.unravel_index(chosen, shape), axis=1).astype(np.int32)
 
 
-def _write(path: Path, array: np.ndarray, by_slices: bool) -> None:
+def write_array(path: Path, array: np.ndarray, *, by_slices: bool) -> None:
+    """Compressed chunks of an image (C, z, y, x) or label map (z, y, x), whole or not at all.
+
+    Args:
+        by_slices: single slices will be read.
+    """
     import blosc2
 
     chunk, block = (_FLAT_CHUNK, _FLAT_BLOCK) if by_slices else (_CHUNK, _BLOCK)

@@ -13,6 +13,7 @@ from autoseg.geometry import Box, to_lps, whole_box
 from autoseg.planning.schema import AugmentationPlan, OversamplingPlan
 from autoseg.preprocessing.store import ANNOTATED, StoredCase, open_case
 from autoseg.training import augmentation as augment
+from autoseg.training.previous_stage import PreviousStage, nearest
 from autoseg.training.sampling import CaseOrder, PatchPlace, Ticket, chance, draw_case, draw_place, draw_voxel, is_forced
 
 
@@ -26,6 +27,7 @@ class SampleSource:
     side_pairs: class indices of (left, right); none for regions.
     transpose: axis order inside, which says where the left-right axis went.
     class_cases: class index -> number of training cases that show it.
+    previous_stage: how a cascade's first stage is shown; None: the configuration has none.
     """
 
     store: Path
@@ -38,6 +40,7 @@ class SampleSource:
     transpose: tuple[int, int, int] | None
     ignore: int | None
     class_cases: Mapping[int, int] = field(default_factory=dict)
+    previous_stage: PreviousStage | None = None
 
 
 @dataclass(frozen=True)
@@ -100,8 +103,11 @@ def make_sample(source: SampleSource, stored: StoredCase, ticket: Ticket) -> Sam
     plan = source.augmentation
     drawn = augment.draw(plan, sides, dimension, rng) if plan else augment.Drawn()
     with augment.seeded(rng):
-        image, labels = _changed(source, stored, place, drawn, rng)
+        image, labels, previous = _changed(source, stored, place, drawn, rng)
     image, labels, exchanged = augment.mirror(image, labels, drawn.mirrored, sides)
+    if previous is not None:
+        previous = np.flip(previous, [axis - 3 + dimension for axis in drawn.mirrored])
+        image = np.concatenate([image, source.previous_stage.channels(previous, exchanged, rng)])
     return Sample(stored.name, np.ascontiguousarray(image, np.float32), np.ascontiguousarray(labels), exchanged)
 
 
@@ -125,8 +131,8 @@ def _sides(source: SampleSource, stored: StoredCase) -> augment.Sides:
 
 def _changed(
     source: SampleSource, stored: StoredCase, place: PatchPlace, drawn: augment.Drawn, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Image and labels of the patch, before mirroring: only the voxels that matter are read.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Image, labels and the first stage's labels of the patch, before mirroring: only the voxels that matter are read.
 
     Intensities change before the spatial step where they belong to the volume, after it where they belong to the patch.
     """
@@ -144,16 +150,19 @@ def _changed(
         image = augment.change_intensity(image, drawn.intensity)
     image = image[(slice(None), *_within(needed, region))]
     labels = stored.labels(needed)
+    previous = None if source.previous_stage is None else stored.previous(needed)
     if drawn.spatial:
         points -= np.array([low for low, _ in needed[flat:]]).reshape(-1, *[1] * len(source.patch))
     else:
-        image, labels = _padded(image, labels, needed, place.box, source.padding)
-    image, labels = (image[:, 0], labels[0]) if flat else (image, labels)
+        image, labels, previous = _padded(image, labels, previous, needed, place.box, source.padding)
+    if flat:
+        image, labels, previous = image[:, 0], labels[0], None if previous is None else previous[0]
     if drawn.spatial:
         image, labels = augment.interpolate(image, labels, points, plan.interpolation)
+        previous = None if previous is None else nearest(previous, points)
     if plan and plan.statistics == "patch":
         image = augment.change_intensity(np.array(image), drawn.intensity)
-    return image, labels
+    return image, labels, previous
 
 
 def _overlap(box: Box, shape: tuple[int, ...]) -> Box:
@@ -164,10 +173,13 @@ def _within(box: Box, region: Box) -> tuple[slice, ...]:
     return tuple(slice(low - start, high - start) for (low, high), (start, _) in zip(box, region, strict=True))
 
 
-def _padded(image: np.ndarray, labels: np.ndarray, read: Box, wanted: Box, padding: str) -> tuple[np.ndarray, np.ndarray]:
+def _padded(
+    image: np.ndarray, labels: np.ndarray, previous: np.ndarray | None, read: Box, wanted: Box, padding: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Image and labels of the box `wanted`, of which `read` was inside the volume; background outside."""
     widths = [(low - start, end - high) for (low, high), (start, end) in zip(read, wanted, strict=True)]
     if not any(before or after for before, after in widths):
-        return image, labels
+        return image, labels, previous
     mode: Callable | str = "constant" if padding == "zero" else "minimum"
-    return np.pad(image, [(0, 0), *widths], mode), np.pad(labels, widths)
+    previous = None if previous is None else np.pad(previous, widths)
+    return np.pad(image, [(0, 0), *widths], mode), np.pad(labels, widths), previous

@@ -20,6 +20,7 @@ from autoseg.training import augmentation as augment
 from autoseg.training.loss import Loss, deep_supervision_loss, make_loss
 from autoseg.training.optimisation import EarlyStop, Plateau, WeightAverage, make_optimiser
 from autoseg.training.patches import SampleSource
+from autoseg.training.previous_stage import PreviousStage
 from autoseg.training.sampling import CaseOrder, fold_key
 from autoseg.training.state import TrainingState
 from autoseg.training.targets import TargetForm
@@ -92,7 +93,10 @@ def fresh_state(setting: Setting) -> TrainingState:
     training, configuration = setting.training, setting.configuration
     torch.manual_seed(training.seed + setting.sources["train"].order.fold_key)
     network = build(
-        configuration.network, len(setting.plan.dataset.channels), setting.labels.outputs, deep_supervision=training.deep_supervision
+        configuration.network,
+        setting.plan.input_channels(setting.name),
+        setting.labels.outputs,
+        deep_supervision=training.deep_supervision,
     )
     network = network.to(setting.device).to(memory_format=setting.layout)
     return TrainingState(
@@ -163,12 +167,18 @@ def _sources(
             transpose=configuration.transpose,
             ignore=labels.ignore_index,
             class_cases=_class_cases(store, fold.train) if rarity else {},
+            previous_stage=_previous_stage(plan, labels, augmented) if configuration.previous_stage else None,
         )
 
     sources = {"train": source(fold.train, training.case_order, training.steps_per_epoch, True)}
     if batches:
         sources["held_out"] = source(fold.held_out, "shuffled_queue", batches, training.validation.augment)
     return sources
+
+
+def _previous_stage(plan: Plan, labels: LabelSet, augmented: bool) -> PreviousStage:
+    changes = plan.training.augmentation.previous_stage if augmented else ()
+    return PreviousStage(labels.region_indices, not labels.regions, plan.dataset.side_exchange(), tuple(changes))
 
 
 def _class_cases(store: Path, cases: tuple[str, ...]) -> dict[int, int]:
