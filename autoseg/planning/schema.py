@@ -243,11 +243,39 @@ class ValidationPlan(Part):
     augment: bool
 
 
+class TransferPlan(Part):
+    """What became of given weights, tensor by tensor; training writes it into the fold's plan."""
+
+    source: str = Field(description="The weights, in words.")
+    taken: list[str] = Field(description="Tensors taken whole; these are frozen for `freeze_epochs`.")
+    partly: dict[str, str] = Field(description="Tensors of which some outputs or channels were taken, and which; never frozen.")
+    left: dict[str, str] = Field(description="Tensors that stayed fresh, and why.")
+    unused: list[str] = Field(description="Tensors of the given weights that this network lacks.")
+
+
 class StartPlan(Part):
     """Weights to start from."""
 
-    weights: str | None = Field(description="Content key of the given weights, or null for fresh ones.")
-    freeze_epochs: int = Field(ge=0)
+    weights: str | None = Field(description="Content key of the given weights (`train --weights`), or null for fresh ones.")
+    freeze_epochs: int = Field(
+        ge=0, description="Epochs in which all that was taken from the given weights stays as it is, norms' running statistics included."
+    )
+    transfer: TransferPlan | None = Field(description="What was taken and what was left; null before training and for fresh weights.")
+
+
+class RescuePlan(Part):
+    """What is done when training goes wrong; judged by training patches alone."""
+
+    returns: int = Field(ge=0, description="How often a run may go back to its last sound checkpoint before it stops.")
+    rate_factor: Annotated[float, Field(gt=0, le=1)] = Field(description="What the learning rate is multiplied by at each return.")
+    found_dice: Probability = Field(description="Mean Dice of an epoch's training patches from which the foreground counts as found.")
+    collapse_epochs: Count | None = Field(
+        description="A network that found the foreground for so many epochs in a row, and then for so many has no true positive in "
+        "patches that show it, has collapsed to background; null: never judged."
+    )
+    slow_epochs: Count | None = Field(
+        description="A network without a true positive in its first so many epochs is called slow: a warning, nothing else; null: no warning."
+    )
 
 
 class TrainingPlan(Part):
@@ -273,8 +301,10 @@ class TrainingPlan(Part):
     start: StartPlan
     precision: Literal["auto", "float32", "bfloat16", "float16"]
     memory_layout: Literal["auto", "contiguous", "channels_last"]
+    deterministic: bool = Field(description="Only such GPU kernels as give the same result each time; slower. A CPU repeats itself anyway.")
     seed: int = Field(ge=0)
     checkpoint_minutes: Positive
+    rescue: RescuePlan
 
 
 class PredictionPlan(Part):
