@@ -7,8 +7,15 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-PICTURE_ENDINGS = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
-IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".dcm", *PICTURE_ENDINGS)
+PICTURE_ENDINGS = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
+TIFF_ENDINGS = (".tif", ".tiff")
+SLICER_ENDINGS = (".seg.nrrd", ".seg.nhdr")  # of segments as 3D Slicer saves them
+IMAGE_ENDINGS = (*SLICER_ENDINGS, ".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".dcm", *PICTURE_ENDINGS)
+OUTLINES = {  # SOP classes of DICOM files that outline what other files show
+    "1.2.840.10008.5.1.4.1.1.66.4": "SEG",
+    "1.2.840.10008.5.1.4.1.1.66.7": "SEG",
+    "1.2.840.10008.5.1.4.1.1.481.3": "RTSTRUCT",
+}
 LABEL_STEMS = ("segmentation", "seg", "labels", "label", "mask")  # of a label map in a case's own folder
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
@@ -68,6 +75,26 @@ def is_dicom(path: Path) -> bool:
             return handle.read(132)[128:] == b"DICM"
     except OSError:
         return False
+
+
+def outline_kind(path: Path) -> str | None:
+    """`SEG` or `RTSTRUCT` if a file is one, as its first bytes say; else None."""
+    try:
+        with path.open("rb") as handle:
+            head = handle.read(1024)
+    except OSError:
+        return None
+    place = head.find(b"\x02\x00\x02\x00UI", 132) if head[128:132] == b"DICM" else -1  # (0002,0002), always explicit little endian
+    if place < 0:
+        return None
+    length = int.from_bytes(head[place + 6 : place + 8], "little")
+    return OUTLINES.get(head[place + 8 : place + 8 + length].rstrip(b"\0 ").decode("ascii", "replace"))
+
+
+def outlines_in(folder: Path) -> dict[Path, str]:
+    """The DICOM-SEG and RTSTRUCT files that lie in a folder, each with its kind."""
+    files = (p for p in visible(folder) if p.is_file() and split_ending(p.name)[1] in ("", ".dcm"))
+    return {path: kind for path in files if (kind := outline_kind(path))}
 
 
 def is_series(folder: Path) -> bool:
