@@ -40,7 +40,9 @@ setup(
         "threadpoolctl>=3.1",
     ],
     extras_require={
+        "cluster": ["distributed>=2024.5"],
         "test": [
+            "distributed>=2024.5",
             "pytest>=8",
             "pytest-timeout>=2.3",
             "hypothesis>=6.100",

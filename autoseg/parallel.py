@@ -1,19 +1,25 @@
-"""One map over cases: in this process or in spawned ones. A case that fails, or kills its worker, fails alone."""
+"""One map over cases: in this process, in spawned ones, or on a Dask cluster. A case that fails, or kills its worker, fails alone."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from itertools import islice
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from autoseg.errors import AutosegError, ResourceError
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
+
+_CONNECT_SECONDS = 15  # a scheduler that is there answers at once; a busy login node may take some seconds
+_KILLED = "its worker process was killed, most likely for lack of memory"
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,12 @@ def worker_count(items: int, memory_gb: float, wanted: int | None = None) -> int
 
 
 def map_cases(
-    function: Callable[[Item], Value], items: Sequence[Item], *, workers: int, name: Callable[[Item], str] = str
+    function: Callable[[Item], Value],
+    items: Sequence[Item],
+    *,
+    workers: int,
+    name: Callable[[Item], str] = str,
+    cluster: str | None = None,
 ) -> Iterator[Outcome[Item, Value]]:
     """`function` of every item, as they finish.
 
@@ -54,7 +65,14 @@ def map_cases(
         function: picklable; it may raise `AutosegError`, which becomes the item's outcome.
         workers: 0 or 1 runs in this process.
         name: how an item is called in the error that a dead worker becomes.
+        cluster: address of a Dask scheduler, whose workers are used instead; they must see the items' files (`require_shared`).
+
+    Raises:
+        ResourceError: no scheduler answers at `cluster`, or it has no workers.
     """
+    if cluster is not None:
+        yield from _on_cluster(function, items, cluster, name)
+        return
     if workers <= 1 or len(items) <= 1:
         for item in items:
             yield _attempt(function, item)
@@ -65,11 +83,7 @@ def map_cases(
         if rest:
             yield Outcome(
                 item,
-                error=ResourceError(
-                    "its worker process was killed, most likely for lack of memory",
-                    case=name(item),
-                    remedy="Use fewer --workers or a machine with more memory",
-                ),
+                error=ResourceError(_KILLED, case=name(item), remedy="Use fewer --workers or a machine with more memory"),
             )
 
 
@@ -101,3 +115,71 @@ def _pooled(function: Callable[[Item], Value], items: Sequence[Item], workers: i
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return []
+
+
+def _on_cluster(
+    function: Callable[[Item], Value], items: Sequence[Item], address: str, name: Callable[[Item], str]
+) -> Iterator[Outcome[Item, Value]]:
+    """The items over the workers of an existing cluster; what a dead worker had in hand goes to another one."""
+    from distributed import as_completed
+    from distributed.scheduler import KilledWorker
+
+    with _client(address) as client:
+        queue = iter(items)
+        waiting: dict[Any, Item] = {}
+        finished = as_completed(loop=client.loop)
+
+        def submit(some: Iterable[Item]) -> None:
+            for item in some:
+                future = client.submit(_attempt, function, item, pure=False)
+                waiting[future] = item
+                finished.add(future)
+
+        width = 2 * max(1, sum(client.nthreads().values()))  # few in flight, so that an interrupt ends soon
+        submit(islice(queue, width))
+        for future in finished:
+            item = waiting.pop(future)
+            try:
+                yield future.result()
+            except KilledWorker:  # every worker that took it died
+                yield Outcome(item, error=ResourceError(_KILLED, case=name(item), remedy="Give the cluster's workers more memory"))
+            submit(islice(queue, 1))
+
+
+def require_shared(address: str, folders: Sequence[Path]) -> None:
+    """Whether every worker of a cluster sees these folders.
+
+    Raises:
+        ResourceError: one does not; no scheduler answers, or it has no workers.
+    """
+    with _client(address) as client:
+        for folder in folders:
+            blind = [worker for worker, sees in client.run(os.path.exists, str(folder)).items() if not sees]
+            if blind:
+                raise ResourceError(
+                    f"{len(blind)} of {len(client.nthreads())} workers of the cluster {address} do not see the folder {folder.name}",
+                    file=folder,
+                    remedy="Put it on a file system that all machines mount at the same path",
+                )
+
+
+@contextmanager
+def _client(address: str) -> Iterator[Any]:
+    """A connection to a Dask scheduler that has workers."""
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise ResourceError(
+            "--cluster needs dask.distributed, which is not installed", remedy="pip install -c constraints.txt '.[cluster]'"
+        ) from error
+    try:
+        client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError) as error:  # its TimeoutError is an OSError
+        raise ResourceError(
+            f"no Dask scheduler answers at {address} ({type(error).__name__})",
+            remedy="Start one (dask scheduler, dask worker ADDRESS) and give its address, such as tcp://host:8786",
+        ) from error
+    with client:
+        if not client.nthreads():
+            raise ResourceError(f"the cluster {address} has no workers", remedy="Start some: dask worker ADDRESS")
+        yield client
