@@ -13,16 +13,44 @@ from autoseg.geometry import Grid, Orientation
 
 
 @dataclass(frozen=True)
+class SeriesChoice:
+    """Which of the DICOM images under a folder is meant.
+
+    pattern: see `autoseg.data.dicom_series.matching`; empty: the only one that is no localiser.
+    planes: its files, each with the frame in it or None, where somebody has looked already.
+    """
+
+    pattern: str = ""
+    planes: tuple[tuple[Path, int | None], ...] = ()
+
+
+@dataclass(frozen=True)
 class CaseFiles:
     """Where one case lies.
 
-    images: one file a channel, or one file that holds all channels, or a DICOM series folder.
+    images: one file a channel, or one file that holds all channels, or a folder with a DICOM series.
     label: its label map, if there is one.
+    series: for each of `images` that is a folder of DICOM files, which image in it is meant; empty: the only one.
+    private: whether the files' names may tell who the patient is; then no message names a file.
     """
 
     case: str
     images: tuple[Path, ...]
     label: Path | None = None
+    series: tuple[SeriesChoice, ...] = ()
+    private: bool = False
+
+    def choice(self, number: int) -> SeriesChoice:
+        """What is meant by `images[number]`, if it is a folder of DICOM files."""
+        return self.series[number] if self.series else SeriesChoice()
+
+    def files(self) -> list[Path]:
+        """Every file that reading the case opens, as far as names tell; a folder of DICOM files stands for all that lie under it."""
+        found = [] if self.label is None else [self.label]
+        for number, image in enumerate(self.images):
+            named = [path for path, _ in self.choice(number).planes]
+            found += named or (sorted(p for p in image.rglob("*") if p.is_file()) if image.is_dir() else [image])
+        return list(dict.fromkeys(found))
 
 
 @dataclass(frozen=True)
@@ -46,9 +74,9 @@ class Case:
     """One case as read: checked, in the dataset's orientation.
 
     labels: in file values, or None where there is no label map.
-    stored: the image file's own grid.
-    orientation: what was applied to the stored array; its inverse brings results back.
-    content_key: of the image's voxels in LPS order, so that the same image is known in any file format.
+    stored: the image file's own grid; where it is sheared, the image lies on its `straight` grid.
+    orientation: what was applied to the stored (and straightened) array; `autoseg.data.writing.on_stored_grid` brings results back.
+    content_key: of the image's voxels as stored, in LPS order, so that the same image is known in any file format.
     notices: warnings that the reader has about it.
     """
 
@@ -69,6 +97,7 @@ class Dataset:
     labels: None until `fingerprint` has found the values in the files, where no dataset.json declares them.
     groups: case -> patient or scanner that ties cases together.
     intensity_kinds: case -> channel name -> kind, where the user overrides what the values say.
+    labels_present: case -> the classes or regions that somebody annotated in it; a case that is not named annotates all.
     given_folds: folds that the dataset brings (splits_final.json), as (train, held-out) lists.
     """
 
@@ -81,5 +110,6 @@ class Dataset:
     groups: dict[str, str] = field(default_factory=dict)
     intensity_kinds: dict[str, dict[str, str]] = field(default_factory=dict)
     label_groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    labels_present: dict[str, tuple[str, ...]] = field(default_factory=dict)
     given_folds: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] | None = None
     problems: tuple[Problem, ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ class Description:
     labels: LabelSet | None = None
     intensity_kinds: dict[str, dict[str, str]] = field(default_factory=dict)
     label_groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    labels_present: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def describe(folder: Path) -> Description:
@@ -53,6 +54,7 @@ def describe(folder: Path) -> Description:
         labels,
         _intensity_kinds(content, channels, path),
         _label_groups(content, labels, path),
+        _labels_present(content, labels, path),
     )
 
 
@@ -149,6 +151,31 @@ def _label_groups(content: dict[str, Any], labels: LabelSet | None, path: Path) 
     return {name: tuple(members) for name, members in given.items()}
 
 
+def _labels_present(content: dict[str, Any], labels: LabelSet | None, path: Path) -> dict[str, tuple[str, ...]]:
+    given = content.get("labels_present", {})
+    if not isinstance(given, dict) or not all(isinstance(row, list) for row in given.values()):
+        raise _wrong(path, "`labels_present` is no {case: [labels]}")
+    present = {str(case): tuple(dict.fromkeys(map(str, row))) for case, row in given.items()}
+    if labels is not None:
+        require_known_labels(present, labels, path)
+    return present
+
+
+def require_known_labels(labels_present: Mapping[str, Sequence[str]], labels: LabelSet, file: Path) -> None:
+    """Refuse what a case is said to annotate where no class or region has that name, or where it is nothing.
+
+    Raises:
+        LabelError: it names the case.
+    """
+    remedy = f"List the classes that somebody annotated in it, of {', '.join(labels.names[:12])}; background and ignore go without saying"
+    for case, names in labels_present.items():
+        if unknown := [name for name in names if name not in labels.names]:
+            raise LabelError(f"`labels_present` names {_some(unknown)}, which are no labels", case=case, file=file, remedy=remedy)
+        if not names:
+            remedy += ". A case without any annotation teaches nothing: leave it out of the dataset"
+            raise LabelError("`labels_present` says that nobody annotated anything in it", case=case, file=file, remedy=remedy)
+
+
 def _groups_csv(path: Path) -> dict[str, str]:
     text = path.read_text(encoding="utf-8-sig")
     first = text.splitlines()[0] if text.strip() else ""
@@ -175,5 +202,5 @@ def _groups_key(given: Any, path: Path) -> dict[str, str]:
     return found
 
 
-def _some(names: list[str]) -> str:
+def _some(names: Sequence[str]) -> str:
     return ", ".join(map(str, names[:4])) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

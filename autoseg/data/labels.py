@@ -107,6 +107,14 @@ class LabelSet:
         index = {value: i for i, value in enumerate(self.file_values)}
         return tuple(index[v] for v in self.region_order)
 
+    def annotates(self, names: Sequence[str] | None) -> tuple[bool, ...]:
+        """For each of the network's outputs, whether a case that annotates these classes or regions annotates it; None: all.
+
+        The background counts as annotated, though on such a case it also stands for what is not.
+        """
+        known = [names is None or name in names for name in self.names]
+        return tuple(known) if self.regions else (True, *known)
+
     def unknown(self, values: np.ndarray) -> list[int]:
         """Those of `values` that are not declared."""
         known = {*self.file_values, *(() if self.ignore is None else (self.ignore,))}

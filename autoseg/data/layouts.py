@@ -37,8 +37,9 @@ def open_dataset(folder: Path) -> Dataset:
         and stands in `problems`. Without dataset.json channels are named by number and labels are None.
 
     Raises:
-        DatasetError: no such folder, no layout fits, no usable case, or a description that is not understood.
-        LabelError: labels in dataset.json that contradict themselves.
+        DatasetError: no such folder, no layout fits, no usable case, or a description that is not understood or names cases that are not
+            there.
+        LabelError: labels or `labels_present` in dataset.json that contradict themselves or each other.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -54,6 +55,7 @@ def open_dataset(folder: Path) -> Dataset:
             file=folder,
             remedy="Put an image and a label map of the same name into the folders",
         )
+    _require_known_cases(about, found, folder)
     groups, unknown = read_groups(folder, about.content, (c.case for c in cases))
     return Dataset(
         about.name,
@@ -65,6 +67,7 @@ def open_dataset(folder: Path) -> Dataset:
         groups,
         about.intensity_kinds,
         about.label_groups,
+        about.labels_present,
         read_folds(folder),
         (*problems, *unknown, *_unknown_kinds(about, found)),
     )
@@ -162,6 +165,16 @@ def _channels_of(folder: Path, case: str) -> dict[int, list[Path]]:
         if parts and parts[0] == case:
             add_image(found, entry.path, parts[1])
     return found.numbered
+
+
+def _require_known_cases(about: Description, found: dict[str, Found], folder: Path) -> None:
+    """Refuse `labels_present` of a case that is not there: of a case whose name is mistyped, what nobody annotated would become background."""
+    if unknown := sorted(set(about.labels_present) - set(found)):
+        raise DatasetError(
+            f"`labels_present` names {', '.join(unknown[:4])}{' and more' if len(unknown) > 4 else ''}, which are no cases",
+            file=folder / "dataset.json",
+            remedy=f"Correct the names; the first cases are {', '.join(sorted(found)[:3])}",
+        )
 
 
 def _unknown_kinds(about: Description, found: dict[str, Found]) -> list[Problem]:

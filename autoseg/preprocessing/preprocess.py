@@ -17,7 +17,7 @@ from autoseg.planning.schema import Plan
 from autoseg.preprocessing.prepare import prepare_case, target_spacing
 from autoseg.preprocessing.store import has_case, write_case
 
-_STORE_VERSION = 1  # part of every key: a store of another form is made anew
+_STORE_VERSION = 2  # part of every key: a store of another form is made anew
 _IMPORTS_GB = 0.3
 _VOLUMES = 4  # float32 copies of a case that a worker holds at most, beyond its imports
 
@@ -29,6 +29,7 @@ class _Task:
     files: CaseFiles
     kinds: tuple[str, ...]
     content_key: str
+    annotated: tuple[str, ...] | None
     wanted: dict[str, str]
     work: Path
     plan: Plan
@@ -59,12 +60,12 @@ def preprocess(
     """
     tasks, problems = [], []
     for files in dataset.cases:
-        measures = fingerprint.cases[files.case]
-        keys = {name: case_key(plan, name, measures) for name in configurations}
+        measures, annotated = fingerprint.cases[files.case], dataset.labels_present.get(files.case)
+        keys = {name: case_key(plan, name, measures, annotated) for name in configurations}
         missing = {name: key for name, key in keys.items() if not has_case(work.store(name), files.case, key)}
         if missing or not work.reference(files.case).is_file():
             kinds = tuple(channel.kind for channel in measures.channels)
-            tasks.append(_Task(files, kinds, measures.content_key, missing, work.path, plan, 1))
+            tasks.append(_Task(files, kinds, measures.content_key, annotated, missing, work.path, plan, 1))
         elif on_case:
             on_case(files.case)
     count = worker_count(len(tasks), _memory_gb(tasks, fingerprint, plan), workers)
@@ -78,8 +79,8 @@ def preprocess(
     return problems
 
 
-def case_key(plan: Plan, configuration: str, measures: CaseMeasures) -> str:
-    """What a stored case is made of: its voxels and grid, and the part of the plan that matters for it."""
+def case_key(plan: Plan, configuration: str, measures: CaseMeasures, annotated: tuple[str, ...] | None = None) -> str:
+    """What a stored case is made of: its voxels and grid, what of it is annotated, and the part of the plan that matters for it."""
     part = plan.configurations[configuration]
     kinds = [channel.kind for channel in measures.channels]
     steps = [
@@ -90,7 +91,7 @@ def case_key(plan: Plan, configuration: str, measures: CaseMeasures) -> str:
     decisions = part.model_dump(include={"spacing", "transpose", "crop", "normalise_in_mask"})
     resampling = part.resampling.model_dump(include={"size", "image", "labels"})
     grid = measures.model_dump(include={"content_key", "label_key", "spacing", "shape", "orientation"})
-    return digest(_STORE_VERSION, grid, kinds, steps, dataset, decisions, resampling, part.network.dimension)
+    return digest(_STORE_VERSION, grid, annotated, kinds, steps, dataset, decisions, resampling, part.network.dimension)
 
 
 def _memory_gb(tasks: Sequence[_Task], fingerprint: Fingerprint, plan: Plan) -> float:
@@ -127,8 +128,8 @@ def _store(task: _Task) -> None:
             work.store(name),
             prepared,
             key,
-            classes=len(labels.file_values) - 1,
-            ignore=labels.ignore_index,
+            labels=labels,
+            annotated=task.annotated,
             by_slices=configuration.network.dimension == 2,
         )
 
@@ -137,4 +138,4 @@ def _write_reference(case: Case, work: Work) -> None:
     from autoseg.data.writing import on_stored_grid, write_labels
 
     if case.labels is not None:
-        write_labels(work.reference(case.name), LabelMap(on_stored_grid(case.labels.voxels, case.orientation), case.stored))
+        write_labels(work.reference(case.name), LabelMap(on_stored_grid(case.labels.voxels, case.orientation, case.stored), case.stored))

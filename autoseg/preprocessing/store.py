@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from autoseg.data.labels import LabelSet
 from autoseg.errors import PlanError, UnreadableFileError
 from autoseg.files import appears_whole, read_json, write_json
 from autoseg.geometry import Box, Grid, Orientation, box_slices, whole_box
@@ -52,6 +54,7 @@ class StoredCase:
     """A prepared case on disk; voxels are read when asked for.
 
     shape, spacing: voxels and mm, (z, y, x) in the order inside.
+    annotated: the classes or regions that somebody annotated; None: all.
     """
 
     folder: Path
@@ -62,6 +65,7 @@ class StoredCase:
     origin: Origin
     statistics: tuple[ChannelStatistics, ...]
     has_labels: bool
+    annotated: tuple[str, ...] | None = None
 
     def image(self, box: Box | None = None) -> np.ndarray:
         """Float32 (C, z, y, x) of a half-open box inside the volume; None: all."""
@@ -85,7 +89,10 @@ class StoredCase:
 
     @cached_property
     def locations(self) -> dict[int, np.ndarray]:
-        """Class index -> a sample of its voxels, (n, 3) int32; `ANNOTATED` -> of all that are not ignored. Absent classes: (0, 3)."""
+        """Class index, or number of a region from 1, -> a sample of its voxels, (n, 3) int32; `ANNOTATED` -> of all that are not ignored.
+
+        What is absent or not annotated: (0, 3).
+        """
         if not self.has_labels:
             return {}
         with np.load(self.folder / f"{self.name}.locations.npz") as file:
@@ -134,32 +141,39 @@ def open_case(folder: Path, name: str) -> StoredCase:
         content = read_json(path, _KIND)
         origin, shape = _origin(content["origin"]), tuple(content["shape"])
         statistics = tuple(ChannelStatistics(**each) for each in content["statistics"])
-        return StoredCase(folder, name, shape, len(statistics), tuple(content["spacing"]), origin, statistics, content["labels"])
+        annotated = None if content.get("annotated") is None else tuple(content["annotated"])
+        return StoredCase(folder, name, shape, len(statistics), tuple(content["spacing"]), origin, statistics, content["labels"], annotated)
     except (PlanError, KeyError, TypeError) as error:
         raise UnreadableFileError(f"it is not in the store ({error})", case=name, file=path, remedy=_REMEDY) from error
 
 
 def write_case(
-    folder: Path, prepared: PreparedCase, key: str, *, classes: int | None = None, ignore: int | None = None, by_slices: bool = False
+    folder: Path,
+    prepared: PreparedCase,
+    key: str,
+    *,
+    labels: LabelSet | None = None,
+    annotated: tuple[str, ...] | None = None,
+    by_slices: bool = False,
 ) -> None:
     """Store a case, whole or not at all.
 
     Args:
         key: what it was made of; see `has_case`.
-        classes: foreground classes 1..classes that `locations` has an entry for; None: up to the largest that occurs.
-        ignore: the class index of unannotated voxels.
+        labels: what its class indices mean, which says what `locations` holds; None: every index that occurs is a class.
+        annotated: the classes or regions that somebody annotated in this case; None: all.
         by_slices: single slices will be read (2D configurations).
 
     Raises:
         ResourceError: the disk is full.
     """
-    name, image, labels = prepared.name, prepared.image, prepared.labels
+    name, image = prepared.name, prepared.image
     note = folder / f"{name}.json"
     note.unlink(missing_ok=True)
     write_array(folder / f"{name}.image.b2nd", image, by_slices=by_slices)
-    if labels is not None:
-        write_array(folder / f"{name}.labels.b2nd", labels, by_slices=by_slices)
-        found = sample_locations(labels, classes, ignore)
+    if prepared.labels is not None:
+        write_array(folder / f"{name}.labels.b2nd", prepared.labels, by_slices=by_slices)
+        found = sample_locations(prepared.labels, labels, annotated)
         with appears_whole(folder / f"{name}.locations.npz") as beside:
             np.savez(beside, **{str(index): voxels for index, voxels in found.items()})
     write_json(
@@ -169,7 +183,8 @@ def write_case(
             "key": key,
             "shape": list(image.shape[1:]),
             "spacing": list(prepared.spacing),
-            "labels": labels is not None,
+            "labels": prepared.labels is not None,
+            "annotated": None if annotated is None else list(annotated),
             "origin": dataclasses.asdict(prepared.origin),
             "statistics": [dataclasses.asdict(_statistics(channel)) for channel in image],
         },
@@ -182,25 +197,35 @@ def remove_case(folder: Path, name: str) -> None:
         (folder / f"{name}.{ending}").unlink(missing_ok=True)
 
 
-def sample_locations(labels: np.ndarray, classes: int | None, ignore: int | None) -> dict[int, np.ndarray]:
-    """A sample of each class's voxels: 10 000, or 1 % if that is more, or all if there are fewer (peer section 3.6).
+def sample_locations(indices: np.ndarray, labels: LabelSet | None = None, annotated: Sequence[str] | None = None) -> dict[int, np.ndarray]:
+    """A sample of the voxels of each class or region: 10 000, or 1 % if that is more, or all if there are fewer (peer section 3.6).
 
     Args:
-        labels: class indices (z, y, x).
+        indices: class indices (z, y, x).
+        labels: what they mean; None: every index but 0 is a class.
+        annotated: the classes or regions that somebody annotated; the others have no voxels here. None: all.
 
     Returns:
-        Class index 1..classes -> (n, 3) int32, in no order; with an ignore label also `ANNOTATED`.
+        Class index, or number of a region from 1, -> (n, 3) int32, in no order; with an ignore label also `ANNOTATED`. Voxels to ignore
+        belong to no class, so that no patch is centred on them.
     """
-    classes = int(labels.max()) if classes is None else classes
     rng = np.random.default_rng(_SEED)
-    flat = labels.reshape(-1)
+    flat = indices.reshape(-1)
     foreground = np.flatnonzero(flat)
     order = np.argsort(flat[foreground], kind="stable")
-    bounds = np.searchsorted(flat[foreground[order]], np.arange(1, classes + 2))
-    places = {c: foreground[order[bounds[c - 1] : bounds[c]]] for c in range(1, classes + 1)}
-    if ignore is not None:
-        places[ANNOTATED] = np.flatnonzero(flat != ignore)
-    return {c: _some(where, labels.shape, rng) for c, where in places.items()}
+    highest = int(indices.max()) if labels is None else len(labels.file_values) - 1
+    bounds = np.searchsorted(flat[foreground[order]], np.arange(1, highest + 2))
+    of_class = {c: foreground[order[bounds[c - 1] : bounds[c]]] for c in range(1, highest + 1)}
+    if labels is None:
+        return {c: _some(where, indices.shape, rng) for c, where in of_class.items()}
+    nowhere = np.zeros(0, np.int64)
+    places = {
+        number: np.concatenate([of_class[c] for c in members]) if annotated is None or name in annotated else nowhere
+        for number, (name, members) in enumerate(zip(labels.names, labels.region_indices, strict=True), start=1)
+    }
+    if labels.ignore_index is not None:
+        places[ANNOTATED] = np.flatnonzero(flat != labels.ignore_index)
+    return {c: _some(where, indices.shape, rng) for c, where in places.items()}
 
 
 def _some(where: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

@@ -50,11 +50,15 @@ class FoldRun:
 
 @dataclass(frozen=True)
 class Batch:
-    """image: (B, C, *patch) on the device. target: as the loss takes it. cases: one a sample."""
+    """image: (B, C, *patch) on the device. target: as the loss takes it. cases: one a sample.
+
+    present: (B, outputs), what the cases annotate; None: everything.
+    """
 
     image: Tensor
     target: Tensor
     cases: tuple[str, ...]
+    present: Tensor | None = None
 
 
 class NotFinite(Exception):
@@ -259,7 +263,7 @@ def train_step(setting: Setting, state: TrainingState, batch: Batch) -> tuple[fl
     state.optimiser.zero_grad(set_to_none=True)
     with autocast(setting.precision, setting.device):
         outputs = state.network(batch.image)
-    loss, parts = setting.loss(outputs, batch.target)
+    loss, parts = setting.loss(outputs, batch.target, batch.present)
     value = float(loss.detach())
     if not math.isfinite(value):
         raise NotFinite(batch.cases)
@@ -271,7 +275,7 @@ def train_step(setting: Setting, state: TrainingState, batch: Batch) -> tuple[fl
     if state.average is not None:
         state.average.update(state.network)
     logits = outputs if isinstance(outputs, Tensor) else outputs[0]
-    return value, _scalars(parts), overlap_counts(logits, batch.target, setting.labels.ignore_index).tolist()
+    return value, _scalars(parts), overlap_counts(logits, batch.target, setting.labels.ignore_index, batch.present).tolist()
 
 
 @torch.no_grad()
@@ -283,8 +287,8 @@ def _look_at_held_out(tools: _Tools, samples: SamplePool) -> history.EpochSums |
         batch = _next_batch(tools, samples)
         with autocast(setting.precision, setting.device):
             logits = state.network(batch.image)
-        loss, parts = setting.plain_loss(logits, batch.target)
-        sums.add(float(loss), _scalars(parts), overlap_counts(logits, batch.target, setting.labels.ignore_index).tolist())
+        loss, parts = setting.plain_loss(logits, batch.target, batch.present)
+        sums.add(float(loss), _scalars(parts), overlap_counts(logits, batch.target, setting.labels.ignore_index, batch.present).tolist())
     return sums if sums.steps else None
 
 
@@ -393,9 +397,12 @@ def _next_batch(tools: _Tools, samples: SamplePool) -> Batch:
     with tools.interruption.waiting():
         taken: list[Sample] = [next(samples) for _ in range(setting.configuration.batch_size)]
     image = torch.from_numpy(np.stack([s.image for s in taken]))
-    target = setting.form.targets(np.stack([s.labels for s in taken]), [s.exchanged for s in taken])
+    exchanged = [s.exchanged for s in taken]
+    target = setting.form.targets(np.stack([s.labels for s in taken]), exchanged)
+    present = setting.form.present([s.annotated for s in taken], exchanged)
     image = image.to(setting.device, non_blocking=True).contiguous(memory_format=setting.layout)
-    return Batch(image, target.to(setting.device, non_blocking=True), tuple(s.case for s in taken))
+    present = None if present is None else present.to(setting.device, non_blocking=True)
+    return Batch(image, target.to(setting.device, non_blocking=True), tuple(s.case for s in taken), present)
 
 
 def _scalars(parts: dict[str, Any]) -> dict[str, float]:

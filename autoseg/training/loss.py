@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from inspect import signature
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -19,8 +20,12 @@ from autoseg.network.factory import load_factory
 from autoseg.planning.schema import LossPlan
 
 Parts = dict[str, Tensor]
-Loss = Callable[[Tensor, Tensor], tuple[Tensor, Parts]]
-LevelsLoss = Callable[[Tensor | Sequence[Tensor], Tensor], tuple[Tensor, Parts]]
+
+
+class Loss(Protocol):
+    """Of one output, or (see `deep_supervision_loss`) of a list of outputs, full resolution first."""
+
+    def __call__(self, logits: Tensor | Sequence[Tensor], target: Tensor, present: Tensor | None = None) -> tuple[Tensor, Parts]: ...
 
 
 class Counts(NamedTuple):
@@ -47,6 +52,7 @@ def tversky_cross_entropy(
     top_k: float | None = None,
     regions: bool = False,
     ignore: int | None = None,
+    present: Tensor | Sequence[Sequence[bool]] | None = None,
 ) -> tuple[Tensor, Parts]:
     """Tversky plus cross-entropy loss, at equal weights (paper.md item 13).
 
@@ -61,6 +67,12 @@ def tversky_cross_entropy(
     whose own smoothing is twice this one. Log-probabilities come from log-softmax; Keras's clip of p to 1e-7..1 - 1e-7 is
     not copied: it would only stop the gradient of the worst voxels. Sums run in float32 (float64 for float64 logits), also under autocast.
 
+    Where a sample's case annotates only some classes, its background may hide the others. There the loss is that of the coarser problem
+    that was annotated: the probabilities of background and of the classes that are not annotated are summed (before the logarithm, as
+    the log-sum-exp of their logits) and stand, together, for background in both terms; those classes have no term of their own,
+    neither in a sample nor in a pooled sum. So moving probability between background and such a class changes nothing. Regions, which
+    have no background, are simply left out.
+
     Args:
         logits: (B, N, *V); N classes with background first, or N regions.
         target: (B, *V) class indices, or (B, N, *V) zeros and ones for regions.
@@ -73,17 +85,21 @@ def tversky_cross_entropy(
         top_k: share (0..1] of the annotated voxels, the hardest of the batch, that the cross-entropy is the mean of; None: all.
         regions: overlapping outputs.
         ignore: the target value of voxels that nobody annotated; they count in neither term and get no gradient.
+        present: (B, N) booleans, whether the sample's case annotates the class or region; background's entry is not looked at. Where a
+            target shows a class that is not annotated, it counts as background. None: all are annotated.
 
     Returns:
         The loss, and its parts, each a tensor: "tversky", "cross_entropy" (both attached to the graph), and "dice": (N,) soft
-        Dice of each class over the batch, detached, NaN for a class that the target lacks.
+        Dice of each class over the samples that annotate it, detached, NaN for a class that the target lacks.
 
     Raises:
         ValueError: shapes that do not belong together, or an unknown `pool`.
     """
-    _check(logits, target, pool, class_weight, regions)
+    if present is not None:
+        present = torch.as_tensor(present, dtype=torch.bool, device=logits.device)
+    _check(logits, target, pool, class_weight, regions, present)
     with torch.autocast(logits.device.type, enabled=False):
-        counts = _count_regions(logits, target, ignore) if regions else _count_classes(logits, target, ignore)
+        counts = (_count_regions if regions else _count_classes)(logits, target, ignore, present)
         first = 0 if background or regions else 1
         tversky = _tversky(counts, first, fn_weight, fp_weight, smoothing, pool, power, class_weight)
         cross_entropy = _mean_cross_entropy(counts, top_k)
@@ -92,17 +108,18 @@ def tversky_cross_entropy(
 
 
 def make_loss(plan: LossPlan, labels: LabelSet, *, pool_over_batch: bool) -> Loss:
-    """The planned loss of one output: `loss(logits, target) -> (loss, parts)`.
+    """The planned loss of one output: `loss(logits, target, present) -> (loss, parts)`.
 
-    The loss is weighted by the plan; its parts are not, and are detached. A factory's loss is called as it is.
+    The loss is weighted by the plan; its parts are not, and are detached. A factory's loss is called as it is: with `present` only
+    where a sample of the batch annotates some classes and not others.
 
     Raises:
         PlanError: the factory cannot be loaded.
     """
     if plan.factory is not None:
-        return load_factory(plan.factory, key="training.loss.factory")(plan, labels.outputs)
+        return _own_loss(load_factory(plan.factory, key="training.loss.factory")(plan, labels.outputs))
 
-    def loss(logits: Tensor, target: Tensor) -> tuple[Tensor, Parts]:
+    def loss(logits: Tensor, target: Tensor, present: Tensor | None = None) -> tuple[Tensor, Parts]:
         _, parts = tversky_cross_entropy(
             logits,
             target,
@@ -116,11 +133,35 @@ def make_loss(plan: LossPlan, labels: LabelSet, *, pool_over_batch: bool) -> Los
             top_k=plan.cross_entropy.top_k,
             regions=labels.regions,
             ignore=labels.ignore_index,
+            present=present,
         )
         total = plan.tversky.weight * parts["tversky"] + plan.cross_entropy.weight * parts["cross_entropy"]
         return total, {name: part.detach() for name, part in parts.items()}
 
     return loss
+
+
+def _own_loss(own: Callable[..., tuple[Tensor, Parts]]) -> Loss:
+    """The factory's loss; one that has no argument `present` is never shown a batch that needs it (see `knows_present`)."""
+
+    def loss(logits: Tensor, target: Tensor, present: Tensor | None = None) -> tuple[Tensor, Parts]:
+        return own(logits, target) if present is None else own(logits, target, present=present)
+
+    loss.knows_present = _takes_present(own)
+    return loss
+
+
+def knows_present(loss: Loss) -> bool:
+    """Whether a loss of `make_loss` can take cases that annotate only some classes: the planned one, or one with an argument `present`."""
+    return getattr(loss, "knows_present", True)
+
+
+def _takes_present(own: Callable) -> bool:
+    try:
+        parameters = signature(own).parameters.values()
+    except (TypeError, ValueError):  # built in, or compiled
+        return False
+    return any(p.name == "present" or p.kind is p.VAR_KEYWORD for p in parameters)
 
 
 def level_weights(levels: int) -> tuple[float, ...]:
@@ -131,7 +172,7 @@ def level_weights(levels: int) -> tuple[float, ...]:
     return (*(weight / sum(halves) for weight in halves), 0.0)
 
 
-def deep_supervision_loss(loss: Loss, weights: Sequence[float] | None = None) -> LevelsLoss:
+def deep_supervision_loss(loss: Loss, weights: Sequence[float] | None = None) -> Loss:
     """A loss over a list of logits, full resolution first, each against the target brought to its size by nearest neighbour.
 
     The parts are those of the full resolution. Levels of weight 0 are skipped. A single tensor is passed on to `loss` as it is.
@@ -141,15 +182,15 @@ def deep_supervision_loss(loss: Loss, weights: Sequence[float] | None = None) ->
         weights: one a level; None: `level_weights`.
     """
 
-    def summed(outputs: Tensor | Sequence[Tensor], target: Tensor) -> tuple[Tensor, Parts]:
+    def summed(outputs: Tensor | Sequence[Tensor], target: Tensor, present: Tensor | None = None) -> tuple[Tensor, Parts]:
         if isinstance(outputs, Tensor):
-            return loss(outputs, target)
+            return loss(outputs, target, present)
         shares = level_weights(len(outputs)) if weights is None else weights
-        total, parts = loss(outputs[0], target)
+        total, parts = loss(outputs[0], target, present)
         total = shares[0] * total
         for share, logits in zip(shares[1:], outputs[1:], strict=True):
             if share > 0:
-                total = total + share * loss(logits, downsample_nearest(target, logits.shape[2:]))[0]
+                total = total + share * loss(logits, downsample_nearest(target, logits.shape[2:]), present)[0]
         return total, parts
 
     return summed
@@ -165,7 +206,9 @@ def downsample_nearest(target: Tensor, shape: Sequence[int]) -> Tensor:
     return target
 
 
-def _check(logits: Tensor, target: Tensor, pool: str, class_weight: Sequence[float] | None, regions: bool) -> None:
+def _check(
+    logits: Tensor, target: Tensor, pool: str, class_weight: Sequence[float] | None, regions: bool, present: Tensor | None
+) -> None:
     wanted = tuple(logits.shape) if regions else (logits.shape[0], *logits.shape[2:])
     if tuple(target.shape) != wanted:
         raise ValueError(f"logits {tuple(logits.shape)} need a target of shape {wanted}, not {tuple(target.shape)}")
@@ -173,14 +216,33 @@ def _check(logits: Tensor, target: Tensor, pool: str, class_weight: Sequence[flo
         raise ValueError(f'pool is "sample" or "batch", not {pool!r}')
     if class_weight is not None and len(class_weight) != logits.shape[1]:
         raise ValueError(f"class_weight has {len(class_weight)} numbers for {logits.shape[1]} outputs")
+    if present is not None and tuple(present.shape) != tuple(logits.shape[:2]):
+        raise ValueError(f"present has shape {tuple(present.shape)}, logits {tuple(logits.shape)} need {tuple(logits.shape[:2])}")
 
 
-def _count_classes(logits: Tensor, target: Tensor, ignore: int | None) -> Counts:
+def _count_classes(logits: Tensor, target: Tensor, ignore: int | None, present: Tensor | None) -> Counts:
     labels, annotated = target.long(), None
     if ignore is not None:
         annotated = labels != ignore
         labels = labels.masked_fill(~annotated, 0)
+    if present is not None:
+        logits, labels = _with_merged_background(logits, labels, annotated, present)
     return Counts(*_ClassCounts.apply(logits, labels, annotated), annotated)
+
+
+def _with_merged_background(logits: Tensor, labels: Tensor, annotated: Tensor | None, present: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits and labels of the problem in which what a sample does not annotate is part of its background.
+
+    The softmax of log-sum-exps is the sum of softmaxes; what was merged has probability 0, hence no count and no gradient of its own.
+    """
+    logits = _at_least_float32(logits)
+    if annotated is not None:  # or values that nobody looks at, NaN perhaps, would reach the gradient
+        logits = logits.masked_fill(~annotated.unsqueeze(1), 0)
+    absent = ~present  # (B, N)
+    labels = labels.masked_fill(absent.gather(1, labels.flatten(1)).view(labels.shape), 0)
+    absent = absent.view(*absent.shape, *[1] * (logits.ndim - 2))
+    background = torch.cat([logits[:, :1], logits[:, 1:].masked_fill(~absent[:, 1:], -torch.inf)], 1).logsumexp(1, keepdim=True)
+    return torch.cat([background, logits[:, 1:].masked_fill(absent[:, 1:], -torch.inf)], 1), labels
 
 
 class _ClassCounts(torch.autograd.Function):
@@ -228,12 +290,14 @@ class _ClassCounts(torch.autograd.Function):
         return gradient.to(ctx.logits_type), None, None
 
 
-def _count_regions(logits: Tensor, target: Tensor, ignore: int | None) -> Counts:
+def _count_regions(logits: Tensor, target: Tensor, ignore: int | None, present: Tensor | None) -> Counts:
     logits = _at_least_float32(logits)
     target = target.to(logits.dtype)
-    annotated = None
-    if ignore is not None:
-        annotated = target != ignore
+    annotated = None if ignore is None else target != ignore
+    if present is not None:
+        here = present.view(*present.shape, *[1] * (logits.ndim - 2)).expand_as(target)
+        annotated = here if annotated is None else annotated & here
+    if annotated is not None:
         logits, target = logits.masked_fill(~annotated, 0), target.masked_fill(~annotated, 0)
     p = torch.sigmoid(logits)
     cross_entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")

@@ -26,7 +26,7 @@ class SampleSource:
     padding: what stands outside of a volume, `zero` or `minimum`.
     side_pairs: class indices of (left, right); none for regions.
     transpose: axis order inside, which says where the left-right axis went.
-    class_cases: class index -> number of training cases that show it.
+    class_cases: class index, or number of a region from 1, -> number of training cases that show it.
     previous_stage: how a cascade's first stage is shown; None: the configuration has none.
     """
 
@@ -45,12 +45,16 @@ class SampleSource:
 
 @dataclass(frozen=True)
 class Sample:
-    """image: float32 (C, *patch). labels: class indices (*patch). exchanged: left has become right."""
+    """image: float32 (C, *patch). labels: class indices (*patch). exchanged: left has become right.
+
+    annotated: the classes or regions that somebody annotated in the case, before any exchange; None: all.
+    """
 
     case: str
     image: np.ndarray
     labels: np.ndarray
     exchanged: bool
+    annotated: tuple[str, ...] | None = None
 
 
 class SampleMaker:
@@ -108,7 +112,7 @@ def make_sample(source: SampleSource, stored: StoredCase, ticket: Ticket) -> Sam
     if previous is not None:
         previous = np.flip(previous, [axis - 3 + dimension for axis in drawn.mirrored])
         image = np.concatenate([image, source.previous_stage.channels(previous, exchanged, rng)])
-    return Sample(stored.name, np.ascontiguousarray(image, np.float32), np.ascontiguousarray(labels), exchanged)
+    return Sample(stored.name, np.ascontiguousarray(image, np.float32), np.ascontiguousarray(labels), exchanged, stored.annotated)
 
 
 def _draw_patch(source: SampleSource, stored: StoredCase, ticket: Ticket, rng: np.random.Generator) -> PatchPlace:
@@ -116,7 +120,7 @@ def _draw_patch(source: SampleSource, stored: StoredCase, ticket: Ticket, rng: n
     size = source.patch if len(source.patch) == 3 else (1, *source.patch)
     voxel = None
     if is_forced(source.oversampling, ticket.index, source.order.batch_size):
-        voxel = draw_voxel(stored.locations, source.oversampling.by, source.class_cases, source.ignore, rng)
+        voxel = draw_voxel(stored.locations, source.oversampling.by, source.class_cases, rng)
     elif source.ignore is not None and len(annotated := stored.locations.get(ANNOTATED, ())):
         voxel = tuple(int(v) for v in annotated[int(rng.integers(len(annotated)))])
     return draw_place(stored.shape, size, voxel, rng)

@@ -95,18 +95,18 @@ def is_forced(oversampling: OversamplingPlan, index: int, batch_size: int) -> bo
 
 
 def draw_voxel(
-    locations: Mapping[int, np.ndarray], by: str, class_cases: Mapping[int, int], ignore: int | None, rng: np.random.Generator
+    locations: Mapping[int, np.ndarray], by: str, class_cases: Mapping[int, int], rng: np.random.Generator
 ) -> tuple[int, int, int] | None:
     """A foreground voxel (z, y, x) to centre a patch on; None if the case has no foreground.
 
     Args:
-        locations: class index -> (n, 3) voxels, as the store keeps them.
-        by: `class`: of a class drawn evenly among those of the case; `voxel`: any of the kept voxels; `rarity`: of a class drawn by the
-            inverse of the number of training cases that show it.
-        class_cases: class index -> that number; only `rarity` looks at it.
-        ignore: the class index of unannotated voxels, which are no foreground.
+        locations: class index, or number of a region from 1, -> (n, 3) voxels, as the store keeps them: none of voxels to ignore, nor of
+            what nobody annotated in this case.
+        by: `class`: of a class or region drawn evenly among those of the case; `voxel`: any of the kept voxels; `rarity`: of a class or
+            region drawn by the inverse of the number of training cases that show it.
+        class_cases: class index or region -> that number; only `rarity` looks at it.
     """
-    present = sorted(c for c, voxels in locations.items() if c > 0 and c != ignore and len(voxels))
+    present = sorted(c for c, voxels in locations.items() if c > 0 and len(voxels))
     if not present:
         return None
     if by == "voxel":

@@ -17,7 +17,7 @@ from autoseg.planning.folds import Fold
 from autoseg.planning.schema import ConfigurationPlan, Plan, TrainingPlan
 from autoseg.preprocessing.store import open_case
 from autoseg.training import augmentation as augment
-from autoseg.training.loss import Loss, deep_supervision_loss, make_loss
+from autoseg.training.loss import Loss, deep_supervision_loss, knows_present, make_loss
 from autoseg.training.optimisation import EarlyStop, Plateau, WeightAverage, make_optimiser
 from autoseg.training.patches import SampleSource
 from autoseg.training.previous_stage import PreviousStage
@@ -70,6 +70,7 @@ def make_setting(plan: Plan, name: str, fold: Fold, store: Path, device: str) ->
     training, configuration, labels = plan.training, plan.configurations[name].inside(), plan.dataset.label_set()
     outputs, classes = _side_pairs(plan, labels)
     plain = make_loss(training.loss, labels, pool_over_batch=configuration.pool_loss_over_batch)
+    _check_loss(plain, store, fold)
     batches = training.validation.batches if fold.held_out else 0
     return Setting(
         plan=plan,
@@ -116,7 +117,10 @@ def about(setting: Setting, state: TrainingState, plan_digest: str) -> dict[str,
         "configuration": setting.name,
         "fold": str(setting.fold.name),
         "channels": list(setting.plan.dataset.channels),
+        "inputs": list(input_names(setting)),
         "labels": {n: list(v) for n, v in zip(setting.labels.names, setting.labels.values, strict=True)},
+        "outputs": list(output_names(setting.labels)),
+        "regions": setting.labels.regions,
         "predict_with": setting.training.predict_with,
         "epochs": state.epochs,
         "steps": state.step,
@@ -124,6 +128,18 @@ def about(setting: Setting, state: TrainingState, plan_digest: str) -> dict[str,
         "plan": plan_digest,
         "trained_on": cases,
     }
+
+
+def input_names(setting: Setting) -> tuple[str, ...]:
+    """The network's input channels by name, in order: those of the image, then of a cascade's first stage what it found."""
+    previous = setting.plan.configurations[setting.name].previous_stage
+    found = tuple(f"{previous}: {name}" for name in setting.labels.names) if previous else ()
+    return (*setting.plan.dataset.channels, *found)
+
+
+def output_names(labels: LabelSet) -> tuple[str, ...]:
+    """The network's outputs by name, in order: background and classes, or regions."""
+    return labels.names if labels.regions else ("background", *labels.names)
 
 
 def _check(plan: Plan) -> None:
@@ -134,18 +150,27 @@ def _check(plan: Plan) -> None:
             "training.predict_with is average, but training.weight_average is null",
             remedy="Set weight_average, say to 0.999, or predict with last",
         )
-    if training.start.weights is not None or training.start.freeze_epochs:
-        raise PlanError(
-            "training.start names weights or frozen epochs, which this version cannot obey", remedy="Set weights null and freeze_epochs 0"
-        )
+
+
+def _check_loss(loss: Loss, store: Path, fold: Fold) -> None:
+    """Refuse a loss of one's own that would take for background what a case of this fold does not annotate."""
+    if knows_present(loss):
+        return
+    for case in (*fold.train, *fold.held_out):
+        if open_case(store, case).annotated is not None:
+            raise PlanError(
+                f"training.loss.factory makes a loss without an argument `present`, and case {case} annotates only some classes",
+                remedy="Give it `present=None`, as autoseg.training.tversky_cross_entropy has it, or leave such cases out",
+            )
 
 
 def _side_pairs(plan: Plan, labels: LabelSet) -> tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...]]:
-    """The pairs of sides as outputs, if those are regions, and as class indices, if those are classes."""
-    outputs = tuple((labels.names.index(left), labels.names.index(right)) for left, right in plan.dataset.side_pairs)
+    """The pairs of sides as outputs, and as class indices, if the outputs are classes."""
+    named = tuple((labels.names.index(left), labels.names.index(right)) for left, right in plan.dataset.side_pairs)
     if labels.regions:
-        return outputs, ()
-    return (), tuple((labels.region_indices[a][0], labels.region_indices[b][0]) for a, b in outputs)
+        return named, ()
+    classes = tuple((labels.region_indices[a][0], labels.region_indices[b][0]) for a, b in named)
+    return classes, classes  # the output of a class has its index
 
 
 def _sources(
@@ -182,7 +207,7 @@ def _previous_stage(plan: Plan, labels: LabelSet, augmented: bool) -> PreviousSt
 
 
 def _class_cases(store: Path, cases: tuple[str, ...]) -> dict[int, int]:
-    """How many of these cases show each class index."""
+    """How many of these cases show each class index, or region by its number."""
     shown = Counter()
     for case in cases:
         shown.update(c for c, voxels in open_case(store, case).locations.items() if len(voxels))

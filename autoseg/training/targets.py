@@ -15,7 +15,7 @@ from autoseg.data.labels import LabelSet
 class TargetForm:
     """How labels become targets.
 
-    side_pairs: outputs (of regions) that are each other's mirror image, by number.
+    side_pairs: outputs that are each other's mirror image, by number.
     """
 
     label_set: LabelSet
@@ -41,6 +41,21 @@ class TargetForm:
                 regions[sample, [left, right]] = regions[sample, [right, left]]
         return torch.from_numpy(np.ascontiguousarray(regions))
 
+    def present(self, annotated: Sequence[Sequence[str] | None], exchanged: Sequence[bool]) -> torch.Tensor | None:
+        """Which outputs each sample's case annotates, as the loss takes it: (B, outputs) booleans; None if all annotate all.
+
+        Args:
+            annotated: per sample, the names of the classes or regions that its case annotates, before any exchange; None: all.
+            exchanged: per sample, whether left and right were exchanged: what was annotated of the left one is now of the right one.
+        """
+        if all(names is None for names in annotated):
+            return None
+        table = np.array([self.label_set.annotates(names) for names in annotated])
+        for sample in np.flatnonzero(exchanged):
+            for left, right in self.side_pairs:
+                table[sample, [left, right]] = table[sample, [right, left]]
+        return None if table.all() else torch.from_numpy(table)
+
     def _region_table(self) -> np.ndarray:
         """Target of each region (first axis) for each class index."""
         ignore = self.label_set.ignore_index
@@ -53,27 +68,35 @@ class TargetForm:
 
 
 @torch.no_grad()
-def overlap_counts(logits: torch.Tensor, target: torch.Tensor, ignore: int | None) -> torch.Tensor:
+def overlap_counts(logits: torch.Tensor, target: torch.Tensor, ignore: int | None, present: torch.Tensor | None = None) -> torch.Tensor:
     """TP, FP and FN voxels of each foreground output over a batch: int64 (outputs, 3).
 
     Args:
         logits: (B, K, ...); classes with background, or regions.
         target: as `TargetForm.targets` makes it, which tells classes (one axis fewer than logits) from regions.
+        present: as `TargetForm.present` makes it; a sample counts only for what its case annotates.
     """
-    if target.ndim == logits.ndim:
-        known = torch.ones_like(target, dtype=torch.bool) if ignore is None else target != ignore
-        predicted, truth = (logits > 0) & known, (target == 1) & known
-        axes = [0, *range(2, logits.ndim)]
-        columns = [(predicted & truth).sum(axes), (predicted & ~truth).sum(axes), (truth & ~predicted).sum(axes)]
-        return torch.stack(columns, 1)
-    classes = logits.shape[1]
-    predicted, truth = logits.argmax(1).reshape(-1), target.reshape(-1)
-    if ignore is not None:
-        known = truth != ignore
-        predicted, truth = predicted[known], truth[known]
-    table = torch.bincount(truth * classes + predicted, minlength=classes**2).reshape(classes, classes)
-    hits = table.diagonal()
-    return torch.stack([hits, table.sum(0) - hits, table.sum(1) - hits], 1)[1:]
+    regions = target.ndim == logits.ndim
+    counts = _region_counts(logits, target, ignore) if regions else _class_counts(logits, target, ignore)  # (B, outputs, 3)
+    if present is not None:
+        counts = counts * present[:, 0 if regions else 1 :, None].to(counts.device)
+    return counts.sum(0)
+
+
+def _region_counts(logits: torch.Tensor, target: torch.Tensor, ignore: int | None) -> torch.Tensor:
+    known = torch.ones_like(target, dtype=torch.bool) if ignore is None else target != ignore
+    predicted, truth = (logits > 0) & known, (target == 1) & known
+    return torch.stack([part.flatten(2).sum(2) for part in (predicted & truth, predicted & ~truth, truth & ~predicted)], 2)
+
+
+def _class_counts(logits: torch.Tensor, target: torch.Tensor, ignore: int | None) -> torch.Tensor:
+    samples, classes = logits.shape[:2]
+    predicted, truth = logits.argmax(1).flatten(1), target.flatten(1)  # (B, V)
+    codes = truth * classes + predicted + classes**2 * torch.arange(samples, device=target.device)[:, None]
+    codes = codes.flatten() if ignore is None else codes[truth != ignore]
+    table = torch.bincount(codes, minlength=samples * classes**2).reshape(samples, classes, classes)
+    hits = table.diagonal(dim1=1, dim2=2)
+    return torch.stack([hits, table.sum(1) - hits, table.sum(2) - hits], 2)[:, 1:]
 
 
 def dice(counts: torch.Tensor | Sequence[Sequence[float]]) -> list[float | None]:

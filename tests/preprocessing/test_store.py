@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from autoseg.data.labels import LabelSet
 from autoseg.errors import ResourceError, UnreadableFileError
 from autoseg.geometry import Grid, Orientation
 from autoseg.preprocessing.prepared import Origin, PreparedCase
 from autoseg.preprocessing.store import ANNOTATED, has_case, open_case, remove_case, sample_locations, stored_cases, write_case
 
 SHAPE = (20, 70, 45)
+ONE_TO_FOUR = LabelSet.declared({"background": 0, "a": 1, "b": 2, "c": 3, "d": 4})
 
 
 def made_case(name: str = "p.01", labels: bool = True) -> PreparedCase:
@@ -29,7 +31,7 @@ def made_case(name: str = "p.01", labels: bool = True) -> PreparedCase:
 @pytest.mark.parametrize("by_slices", [False, True])
 def test_what_is_written_is_read(tmp_path, by_slices):
     case = made_case()
-    write_case(tmp_path, case, "k", classes=3, by_slices=by_slices)
+    write_case(tmp_path, case, "k", labels=ONE_TO_FOUR, by_slices=by_slices)
     stored = open_case(tmp_path, "p.01")
     assert (stored.name, stored.shape, stored.channels, stored.spacing) == ("p.01", SHAPE, 2, (1.0, 1.0, 1.0))
     assert stored.origin == case.origin
@@ -60,8 +62,9 @@ def test_locations_are_voxels_of_their_class():
     labels[90:93] = 2  # 43 200
     labels[95, 5, 7] = 4
     labels[100:] = 5
-    found = sample_locations(labels, 5, 5)
-    assert {c: len(v) for c, v in found.items()} == {1: 12_960, 2: 10_000, 3: 0, 4: 1, 5: 17_280 - 7_280, ANNOTATED: 14_400}
+    declared = LabelSet.declared({"background": 0, "a": 1, "b": 2, "c": 3, "d": 4, "ignore": 5})
+    found = sample_locations(labels, declared)
+    assert {c: len(v) for c, v in found.items()} == {1: 12_960, 2: 10_000, 3: 0, 4: 1, ANNOTATED: 14_400}
     for index, voxels in found.items():
         assert voxels.shape[1:] == (3,)
         assert voxels.dtype == np.int32
@@ -70,13 +73,41 @@ def test_locations_are_voxels_of_their_class():
         assert (values != 5).all() if index == ANNOTATED else (values == index).all()
     assert found[4].tolist() == [[95, 5, 7]]
     assert 40 < found[1][:, 0].mean() < 49  # spread over the class
-    again = sample_locations(labels, 5, 5)
+    again = sample_locations(labels, declared)
     assert all((found[c] == again[c]).all() for c in found)
+
+
+def test_locations_of_regions_are_those_of_all_their_values_and_none_is_of_a_voxel_to_ignore():
+    """As the peer keeps them (3.6): by region, not by value, each value in its share; here the ignore index is the third region's number."""
+    regions = LabelSet.declared({"background": 0, "whole": [1, 2], "core": [2], "rim": [1], "ignore": 7}, [1, 2, 1])
+    assert regions.ignore_index == 3
+    indices = np.zeros((40, 40, 40), np.uint8)
+    indices[:30], indices[30:32], indices[32:36] = 1, 2, 3
+    found = sample_locations(indices, regions)
+    assert {number: len(voxels) for number, voxels in found.items()} == {1: 10_000, 2: 3200, 3: 10_000, ANNOTATED: 10_000}
+    values = {number: indices[tuple(voxels.T)] for number, voxels in found.items()}
+    assert set(values[1]) == {1, 2} and set(values[2]) == {2} and set(values[3]) == {1} and set(values[ANNOTATED]) == {0, 1, 2}
+    assert (values[1] == 2).mean() == pytest.approx(2 / 32, abs=0.01)
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_what_nobody_annotated_in_a_case_has_no_locations(tmp_path, regions):
+    """A region that is not annotated has none either where its values occur as part of another."""
+    values = {"whole": [1, 2], "core": [2]} if regions else {"whole": 1, "core": 2}
+    labels = LabelSet.declared({"background": 0, **values}, [1, 2] if regions else None)
+    case = made_case()
+    if not regions:
+        case.labels[case.labels == 2] = 0
+    write_case(tmp_path, case, "k", labels=labels, annotated=("whole",))
+    stored = open_case(tmp_path, case.name)
+    assert stored.annotated == ("whole",) and pickle.loads(pickle.dumps(stored)).annotated == ("whole",)
+    assert len(stored.locations[1]) == np.isin(case.labels, (1, 2) if regions else (1,)).sum().clip(max=10_000)
+    assert stored.locations[2].shape == (0, 3)
 
 
 def test_locations_are_kept_with_the_case(tmp_path):
     case = made_case()
-    write_case(tmp_path, case, "k", classes=4, ignore=None)
+    write_case(tmp_path, case, "k", labels=ONE_TO_FOUR)
     locations = open_case(tmp_path, "p.01").locations
     assert sorted(locations) == [1, 2, 3, 4]
     assert len(locations[4]) == 0

@@ -58,6 +58,7 @@ class Volume:
     name: str = "made"
     read: list = field(default_factory=list)
     turned: Orientation = field(default_factory=Orientation)
+    annotated: tuple[str, ...] | None = None
 
     @property
     def shape(self):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from autoseg.planning.schema import OversamplingPlan
+from autoseg.preprocessing.store import ANNOTATED
 from autoseg.training import sampling
 from autoseg.training.sampling import CaseOrder, Ticket
 
@@ -69,10 +70,10 @@ def test_forced_elements_are_those_of_the_peer(share, batch, forced):
     assert [j for j in range(batch) if sampling.is_forced(plan, j, batch)] == forced
 
 
-def draw_classes(by: str, class_cases=None, ignore=None) -> Counter:
+def draw_classes(by: str, class_cases=None) -> Counter:
     locations = {1: np.full((3000, 3), 1), 2: np.full((1000, 3), 2), 3: np.zeros((0, 3), int), 4: np.full((500, 3), 4)}
     rng = np.random.default_rng(0)
-    return Counter(sampling.draw_voxel(locations, by, class_cases or {}, ignore, rng)[0] for _ in range(4000))
+    return Counter(sampling.draw_voxel(locations, by, class_cases or {}, rng)[0] for _ in range(4000))
 
 
 def test_forced_voxel_by_class_voxel_and_rarity():
@@ -85,9 +86,9 @@ def test_forced_voxel_by_class_voxel_and_rarity():
     assert rare[4] / 4000 == pytest.approx(1 / (1 + 0.1 + 0.1), abs=0.03)
 
 
-def test_ignored_voxels_are_no_foreground_and_an_empty_case_gives_none():
-    assert set(draw_classes("class", ignore=4)) == {1, 2}
-    assert sampling.draw_voxel({1: np.zeros((0, 3), int)}, "class", {}, None, np.random.default_rng(0)) is None
+def test_a_case_without_foreground_gives_none_though_it_has_annotated_voxels():
+    empty = {1: np.zeros((0, 3), int), ANNOTATED: np.full((7, 3), 5)}
+    assert sampling.draw_voxel(empty, "class", {}, np.random.default_rng(0)) is None
 
 
 def test_free_starts_are_uniform_over_every_whole_voxel_position():
