@@ -61,6 +61,11 @@ class FoldFolder:
         return self.path / "scores.json"
 
     @property
+    def previous_stage(self) -> Path:
+        """Of a cascade's second stage: which weights of the first one made what it was trained on."""
+        return self.path / "previous_stage.json"
+
+    @property
     def lock(self) -> Path:
         """Held while the fold trains."""
         return self.path / ".lock"

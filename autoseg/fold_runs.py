@@ -1,6 +1,6 @@
 """The folds of a configuration: each trained, its held-out cases predicted and scored, the scores of all joined.
 
-Training and inference do not know each other; a fold's run is where they meet.
+Training and inference do not know each other; a fold's run is where they meet. A cascade's stages meet in `autoseg.stages`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from autoseg.evaluation.folders import Pair, fold_scores
 from autoseg.evaluation.scores import FoldScores, read_scores, write_scores
 from autoseg.evaluation.tables import crossval_text
 from autoseg.files import Work
-from autoseg.inference.held_out import expected_seconds, predict_stored
-from autoseg.inference.model import load_model
+from autoseg.inference.held_out import expected_seconds, predict_held_out
 from autoseg.planning.folds import Fold, read_folds
 from autoseg.planning.keeping import disagreement
 from autoseg.planning.plan_file import read_plan
@@ -26,6 +25,7 @@ from autoseg.planning.schema import Plan
 from autoseg.preprocessing.store import open_case
 from autoseg.progress import bar, clock
 from autoseg.report.held_out import draw_cross_validation
+from autoseg.stages import hand_over, require_same_first_stage
 from autoseg.training.loop import train_fold
 from autoseg.training.resolving import resolved_plan
 
@@ -61,17 +61,19 @@ def require_own_plan(work: Work, plan: Plan, runs: Sequence[tuple[str, Fold]]) -
 
 def run_folds(work: Work, plan: Plan, runs: Sequence[tuple[str, Fold]], settings: FoldSettings, end: float | None) -> list[Problem]:
     """Run the folds that are not done, each until its share of the time that is left to `end`; what failed, as problems."""
-    waiting = [(name, fold) for name, fold in runs if not is_done(work, name, fold)]
-    for name, fold in runs:
-        if (name, fold) not in waiting:
-            log.info("%s fold %s is done and skipped.", name, fold.name)
+    left = [(name, fold) for name, fold in runs if not is_done(work, name, fold)]
     problems = []
-    for position, (name, fold) in enumerate(waiting):
+    for name, fold in runs:
         now = time.monotonic()
-        share = None if end is None else (end - now) / (len(waiting) - position)
-        if share is not None:
-            log.info("%s fold %s has %s of the budget.", name, fold.name, clock(share))
+        share = None if end is None else (end - now) / max(len(left), 1)
         try:
+            if (name, fold) not in left:
+                require_same_first_stage(work, name, fold)
+                log.info("%s fold %s is done and skipped.", name, fold.name)
+                continue
+            if share is not None:
+                log.info("%s fold %s has %s of the budget.", name, fold.name, clock(share))
+            left.remove((name, fold))
             run_fold(work, plan, name, fold, settings, until=None if share is None else now + share)
         except AutosegError as error:
             problems.append(Problem.of(error.in_case(f"{name} fold {fold.name}")))
@@ -91,6 +93,8 @@ def run_fold(work: Work, plan: Plan, configuration: str, fold: Fold, settings: F
     """
     began = time.monotonic()
     folder = work.fold(configuration, fold.name)
+    if plan.configurations[configuration].previous_stage:
+        hand_over(work, plan, configuration, fold, device=settings.device, quiet=settings.quiet)
     share = None if until is None else max(until - began, 1.0)
     resolved = resolved_plan(plan, folder, epochs=settings.epochs, seconds=share, seed=settings.seed, device=settings.device)
     log.info("%s fold %s: %d cases to learn from, %d held out.", configuration, fold.name, len(fold.train), len(fold.held_out))
@@ -118,9 +122,8 @@ def run_fold(work: Work, plan: Plan, configuration: str, fold: Fold, settings: F
 def _score_held_out(work: Work, plan: Plan, configuration: str, fold: Fold, settings: FoldSettings) -> FoldScores:
     """Predict the cases that the fold held out with its own weights, and compare them with their references."""
     store = work.store(configuration)
-    model = load_model(work.path, device=settings.device, folds=[fold.name], configurations=[configuration], trust_code=True)
     with bar(f"{configuration} fold {fold.name}: held-out cases", len(fold.held_out), quiet=settings.quiet) as tick:
-        written = predict_stored(model.predictor, store, fold.held_out, work.fold(configuration, fold.name).held_out, tick)
+        written = predict_held_out(work, configuration, fold.name, fold.held_out, device=settings.device, on_case=tick)
     pairs = [Pair(case, path, work.reference(case), open_case(store, case).origin.content_key) for case, path in written.items()]
     labels, groups = plan.dataset.label_set(), plan.dataset.groups_of_labels
     scores, problems = fold_scores(fold.name, pairs, labels=labels, groups=groups, metrics=plan.evaluation.metrics)

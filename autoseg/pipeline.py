@@ -36,6 +36,7 @@ from autoseg.planning.recipes import load_recipe
 from autoseg.planning.schema import Plan
 from autoseg.preprocessing.preprocess import preprocess
 from autoseg.progress import bar
+from autoseg.stages import every_stage, runs_in_order
 
 log = logging.getLogger("autoseg")
 
@@ -102,7 +103,7 @@ def plan_and_preprocess(
         return planned
     with locked(folder.lock, f"the preprocessed cases of {folder.path.name}"):
         write_decisions(folder, plan, measured, folds, fresh=kept is None)
-        wanted = list(configurations or plan.default_configurations)
+        wanted = every_stage(plan, _known_configurations(plan, configurations))
         with bar("preprocessing", len(measured.dataset.cases), quiet=quiet) as tick:
             failed = preprocess(measured.dataset, measured.fingerprint, plan, folder, configurations=wanted, workers=workers, on_case=tick)
         if failed:
@@ -172,7 +173,7 @@ def train(
     workers: int | None = None,
     quiet: bool = False,
 ) -> Trained:
-    """Train folds, predict and score what each held out, and join the scores.
+    """Train folds, predict and score what each held out, and join the scores; of a cascade, the first stage's folds first.
 
     Folds that are done are skipped; one that was interrupted goes on. A fold that fails does not stop the others.
 
@@ -192,11 +193,11 @@ def train(
     names = _known_configurations(plan, configurations)
     settings = FoldSettings(epochs, seed, resolve_device(device), 1 if workers is None else workers, quiet)
     every = splitting.read_folds(folder.folds)
-    runs = [(name, fold) for name in names for fold in splitting.choose_folds(every, folds)]
+    runs = runs_in_order(plan, names, every, folds)
 
     require_own_plan(folder, plan, runs)
     problems = run_folds(folder, plan, runs, settings, end)
-    crossvals = {name: join_folds(folder, plan, name) for name in names if scored_folds(folder, name)}
+    crossvals = {name: join_folds(folder, plan, name) for name in every_stage(plan, names) if scored_folds(folder, name)}
     done = tuple((name, fold.name) for name, fold in runs if is_done(folder, name, fold))
     whole = all(folder.fold(name, fold.name).state == "scored" for name in names for fold in every)
     return Trained(folder, plan, done, tuple(problems), crossvals, whole)
@@ -236,7 +237,7 @@ def predict(
     loaded = load_model(model, device=device, folds=folds, configurations=configurations, trust_code=trust_code)
     for notice in loaded.notices:
         log.warning("%s.", notice)
-    log.info("Model: %s, %s, fold(s) %s.", model.name, loaded.configuration, ", ".join(map(str, loaded.folds)))
+    log.info("Model: %s, %s, fold(s) %s.", model.name, " then ".join(loaded.stages), ", ".join(map(str, loaded.folds)))
     with bar("predicting", None, quiet=quiet) as tick:
         results = loaded.predict_files(inputs, output, probabilities=probabilities, on_case=lambda result: tick(result.case))
     cases = {result.case: case_summary(result, loaded.configuration, loaded.folds) for result in results}
@@ -271,7 +272,7 @@ def info(path: Path) -> str:
         return f"{found.name}: {found.layout} layout, {len(found.cases)} cases\nchannels: {', '.join(found.channels)}\nlabels: {labels}\n"
     plan = read_plan(work.plan)
     lines = [explain(plan)]
-    for name in plan.default_configurations:
+    for name in every_stage(plan, plan.default_configurations):
         lines += [f"{name} fold {fold.name}: {work.fold(name, fold.name).state}" for fold in splitting.read_folds(work.folds)]
     return "\n".join(lines)
 

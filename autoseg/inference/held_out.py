@@ -7,10 +7,28 @@ from pathlib import Path
 
 from autoseg.data.case import LabelMap
 from autoseg.data.writing import on_stored_grid, write_labels
+from autoseg.files import Work
+from autoseg.inference.loading import FoldName, load_folder
 from autoseg.inference.predictor import Predictor, make_predictor
 from autoseg.network import build
 from autoseg.planning.schema import Plan
 from autoseg.preprocessing.store import open_case
+
+
+def predict_held_out(
+    work: Work, configuration: str, fold: FoldName, cases: Sequence[str], *, device: str, on_case: Callable[[str], None]
+) -> dict[str, Path]:
+    """Predict cases of one configuration's store with one fold alone, into the fold's folder: case -> file.
+
+    A cascade's second stage takes what the store holds of the first; see `autoseg.preprocessing.previous_stage`. The plan's code is run
+    without a question: whoever trained the fold was asked.
+
+    Raises:
+        ModelError: the fold is not trained, or its files are damaged.
+    """
+    loaded = load_folder(work.path, folds=[fold], configurations=[configuration], trust_code=True)
+    predictor = make_predictor(loaded.plan, configuration, [each.network for each in loaded.folds], device=device)
+    return predict_stored(predictor, work.store(configuration), cases, work.fold(configuration, fold).held_out, on_case)
 
 
 def predict_stored(
@@ -20,7 +38,8 @@ def predict_stored(
     written = {}
     for case in cases:
         stored = open_case(store, case)
-        found = predictor.predict(stored.image(), stored.spacing, stored.origin)
+        previous = stored.previous() if predictor.configuration.previous_stage else None
+        found = predictor.predict(stored.image(), stored.spacing, stored.origin, previous=previous)
         written[case] = folder / f"{case}.nii.gz"
         write_labels(written[case], LabelMap(on_stored_grid(found.voxels, stored.origin.orientation), stored.origin.stored))
         on_case(case)
@@ -34,7 +53,7 @@ def expected_seconds(plan: Plan, configuration: str, store: Path, cases: Sequenc
     """
     if not cases:
         return 0.0
-    channels = len(plan.dataset.channels)
+    channels = plan.input_channels(configuration)
     network = build(plan.configurations[configuration].inside().network, channels, plan.dataset.label_set().outputs)
     shapes = [open_case(store, case).shape for case in cases]
     return 1.33 * make_predictor(plan, configuration, [network], device=device).seconds(channels, shapes) + 0.25 * len(cases)

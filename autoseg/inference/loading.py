@@ -47,7 +47,10 @@ class LoadedModel:
 
 
 def load_folder(path: Path, *, folds: Sequence[FoldName] | None, configurations: Sequence[str] | None, trust_code: bool) -> LoadedModel:
-    """Read a WORK folder's plan, its folds' plans and weights; see `autoseg.inference.model.load_model`."""
+    """Read a WORK folder's plan, and the plans and weights of one configuration's folds; see `autoseg.inference.model.load_model`.
+
+    Of a cascade this is one stage: the one that is asked for.
+    """
     work = Work(path)
     if not work.plan.is_file():
         found = ", ".join(sorted(p.name for p in path.iterdir())[:8]) if path.is_dir() else "no such folder"
@@ -77,11 +80,6 @@ def _one_configuration(plan: Plan, wanted: Sequence[str] | None) -> str:
             raise ModelError(f"it has no configuration {name!r}", remedy=f"Choose one of {', '.join(sorted(plan.configurations))}")
     if len(names) != 1:
         raise ModelError(f"configurations {', '.join(names)} cannot be joined in one prediction", remedy="Name one with --config")
-    if (stage := plan.configurations[names[0]].previous_stage) is not None:
-        raise ModelError(
-            f"{names[0]} needs the prediction of {stage} as an input, which prediction does not pass on yet",
-            remedy="Name a configuration without previous stage with --config",
-        )
     return names[0]
 
 
@@ -121,7 +119,7 @@ def _load(folder: FoldFolder, name: FoldName, plan: Plan, configuration: str) ->
     state, about = load_weights(folder.weights)
     part = plan.configurations[configuration].inside()
     outputs = plan.dataset.label_set().outputs
-    network = build(part.network, len(plan.dataset.channels), outputs, deep_supervision=plan.training.deep_supervision)
+    network = build(part.network, plan.input_channels(configuration), outputs, deep_supervision=plan.training.deep_supervision)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +17,18 @@ from autoseg.data.placing import orientation_for
 from autoseg.data.reading import content_key, read_case
 from autoseg.data.writing import LOSSY_ENDINGS, on_stored_grid, write_labels, write_volume
 from autoseg.errors import AutosegError, ChannelError, GridError, IntensityError, ModelError, Problem, ResourceError
+from autoseg.files import Work
 from autoseg.fingerprint.kinds import kind_for_case
 from autoseg.geometry import Grid
+from autoseg.inference.first_stage import first_stage_change
 from autoseg.inference.loading import FoldName, load_folder
 from autoseg.inference.postprocessing import apply_postprocessing
 from autoseg.inference.predictor import Predictor, Progress, make_predictor
 from autoseg.network.device import resolve_device
+from autoseg.planning.keeping import disagreement
 from autoseg.planning.schema import Plan
 from autoseg.preprocessing.prepare import prepare_case
+from autoseg.preprocessing.previous_stage import on_prepared_grid
 
 VOLUME_ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")
 """Endings of volumes that label maps are written with too."""
@@ -64,8 +68,9 @@ class CaseResult:
 class Model:
     """A plan and the networks of one or more folds, ready on one device; `load_model` makes it.
 
-    trained_on: fold -> content keys of the images that it was trained on.
+    trained_on: fold -> content keys of the images that it was trained on, in any stage.
     notices: what was left out on loading, in words.
+    first_stage: of a cascade; its result is an input of this one's networks.
     """
 
     plan: Plan
@@ -73,6 +78,12 @@ class Model:
     predictor: Predictor
     trained_on: Mapping[FoldName, frozenset[str]]
     notices: tuple[str, ...]
+    first_stage: Model | None = None
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The configurations that run one after the other."""
+        return self.plan.stages(self.configuration)
 
     @property
     def folds(self) -> tuple[FoldName, ...]:
@@ -91,7 +102,7 @@ class Model:
             array: intensities (channel, z, y, x), or (z, y, x) for a model of one channel.
             grid: where its voxels lie in the patient.
             probabilities: give each output's probabilities too; they are held at the image's size.
-            progress: called with the tiles done and the tiles in all.
+            progress: called with the tiles done and the tiles in all, of each stage.
 
         Raises:
             ChannelError, GridError, IntensityError, ModelError: an image that the model cannot take.
@@ -120,15 +131,8 @@ class Model:
         """
         self._refuse_misfit(case)
         kinds, warnings = self._kinds(case)
-        part = self.plan.configurations[self.configuration]
-        prepared = prepare_case(case, part, self.plan.intensity, self.plan.dataset.channels, kinds, None)
-        arguments = (prepared.image, prepared.spacing, prepared.origin)
-        volume = None
-        if probabilities:
-            label_map, volume = self.predictor.predict_probabilities(*arguments, progress=progress)
-            volume = on_stored_grid(volume, case.orientation)
-        else:
-            label_map = self.predictor.predict(*arguments, progress=progress)
+        label_map, volume = self._segment(case, kinds, probabilities, progress)
+        volume = None if volume is None else on_stored_grid(volume, case.orientation)
         voxels = apply_postprocessing(label_map.voxels, self.plan.postprocessing, self.labels)
         stored = LabelMap(on_stored_grid(voxels, case.orientation), case.stored)
         seen = tuple(fold for fold, keys in self.trained_on.items() if case.content_key in keys)
@@ -142,6 +146,21 @@ class Model:
                 )
             )
         return Prediction(stored, volume, case.content_key, seen, (*case.notices, *warnings))
+
+    def _segment(
+        self, case: Case, kinds: Sequence[str], probabilities: bool, progress: Progress | None
+    ) -> tuple[LabelMap, np.ndarray | None]:
+        """The label map and, if asked for, the probabilities, both on the oriented grid; the first stage of a cascade goes before."""
+        part = self.plan.configurations[self.configuration]
+        found = None if self.first_stage is None else self.first_stage._segment(case, kinds, False, progress)[0]
+        prepared = prepare_case(case, part, self.plan.intensity, self.plan.dataset.channels, kinds, None)
+        previous = None
+        if found is not None:
+            previous = on_prepared_grid(self.labels.encode(found.voxels), prepared.origin, prepared.image.shape[1:])
+        arguments = (prepared.image, prepared.spacing, prepared.origin)
+        if probabilities:
+            return self.predictor.predict_probabilities(*arguments, previous=previous, progress=progress)
+        return self.predictor.predict(*arguments, previous=previous, progress=progress), None
 
     def predict_files(
         self,
@@ -259,8 +278,8 @@ def load_model(
     Args:
         path: a WORK folder.
         device: auto (cuda, else mps, else cpu), cpu, cuda, cuda:N or mps.
-        folds: those to average, such as (0, 1) or ("full",); None: all of the plan's cross-validation that are trained, never
-            "full".
+        folds: those to average, such as (0, 1) or ("full",), in each stage of a cascade; None: all of the plan's cross-validation that
+            are trained, never "full".
         configurations: the one to use; None: the plan's default.
         trust_code: run a network factory that lies outside autoseg.
 
@@ -273,7 +292,24 @@ def load_model(
     device = resolve_device(device)
     loaded = load_folder(Path(path), folds=folds, configurations=configurations, trust_code=trust_code)
     predictor = make_predictor(loaded.plan, loaded.configuration, [fold.network for fold in loaded.folds], device=device)
-    return Model(loaded.plan, loaded.configuration, predictor, {fold.name: fold.trained_on for fold in loaded.folds}, loaded.notices)
+    trained_on = {fold.name: fold.trained_on for fold in loaded.folds}
+    model = Model(loaded.plan, loaded.configuration, predictor, trained_on, loaded.notices)
+    return model if len(model.stages) == 1 else _with_first_stage(model, Path(path), device, trust_code)
+
+
+def _with_first_stage(model: Model, path: Path, device: str, trust_code: bool) -> Model:
+    """A cascade's second stage together with the same folds of the first."""
+    stage = model.stages[0]
+    first = load_model(path, device=device, folds=model.folds, configurations=[stage], trust_code=trust_code)
+    if key := disagreement(model.plan, first.plan, stage):
+        raise ModelError(
+            f"{model.configuration} and {stage} were trained by different plans: {key} differs",
+            remedy=f"Train {model.configuration} anew, or restore the folds of {stage} that it was trained on",
+        )
+    changes = {fold: first_stage_change(Work(path), model.configuration, fold) for fold in model.folds}
+    stale = [f"{model.configuration} fold {fold}: {change}" for fold, change in changes.items() if change]
+    trained_on = {fold: keys | first.trained_on[fold] for fold, keys in model.trained_on.items()}
+    return replace(model, trained_on=trained_on, notices=(*model.notices, *first.notices, *stale), first_stage=first)
 
 
 def output_ending(files: CaseFiles, *, planar: bool) -> str:

@@ -17,10 +17,20 @@ from autoseg.data.labels import LabelSet
 from autoseg.errors import PlanError
 from autoseg.geometry import to_lps
 from autoseg.inference import export
-from autoseg.inference.sliding_window import Ensemble, Slab, View, Window, mirrored_views, predict_slabs, slab_axis, tile_count
+from autoseg.inference.sliding_window import (
+    Ensemble,
+    FirstStage,
+    Slab,
+    View,
+    Window,
+    mirrored_views,
+    predict_slabs,
+    slab_axis,
+    tile_count,
+)
 from autoseg.network.device import inference_precision, placed
 from autoseg.network.precision import resolve_memory_layout
-from autoseg.planning.schema import ConfigurationPlan, DatasetPlan, Plan, PredictionPlan
+from autoseg.planning.schema import ConfigurationPlan, Plan, PredictionPlan
 from autoseg.preprocessing.prepared import Origin
 
 Progress = Callable[[int, int], None]
@@ -31,8 +41,8 @@ class Predictor:
     """What turns prepared cases into label maps; `make_predictor` makes one of a plan.
 
     configuration: as read from the plan.
-    exchange: the order of the outputs in which left and right have changed places, used where a test-time mirror runs from left
-        to right; None where sides do not matter.
+    exchange: the order of the classes or regions in which left and right have changed places, used where a test-time mirror runs from
+        left to right; None where sides do not matter.
     """
 
     configuration: ConfigurationPlan
@@ -42,7 +52,13 @@ class Predictor:
     exchange: tuple[int, ...] | None
 
     def predict(
-        self, image: np.ndarray, spacing: tuple[float, float, float], origin: Origin, *, progress: Progress | None = None
+        self,
+        image: np.ndarray,
+        spacing: tuple[float, float, float],
+        origin: Origin,
+        *,
+        previous: np.ndarray | None = None,
+        progress: Progress | None = None,
     ) -> LabelMap:
         """The label map in file values on the oriented grid.
 
@@ -50,24 +66,31 @@ class Predictor:
             image: float32 (channel, z, y, x), prepared, in the axis order that the network sees.
             spacing: mm of the prepared grid, in the same order.
             origin: where it came from.
+            previous: what the first stage of a cascade found, class indices (z, y, x) as the image; its second stage needs it.
             progress: called with the tiles done and the tiles in all.
 
         Raises:
             ModelError: a network gave values that are not finite.
         """
         target = self._target(image, spacing, origin)
-        indices = self._indices(self._slabs(image, origin, target.axes[0], progress), target, origin)
+        indices = self._indices(self._slabs(image, previous, origin, target.axes[0], progress), target, origin)
         return export.on_oriented_grid(indices, target, origin, self.labels)
 
     def predict_probabilities(
-        self, image: np.ndarray, spacing: tuple[float, float, float], origin: Origin, *, progress: Progress | None = None
+        self,
+        image: np.ndarray,
+        spacing: tuple[float, float, float],
+        origin: Origin,
+        *,
+        previous: np.ndarray | None = None,
+        progress: Progress | None = None,
     ) -> tuple[LabelMap, np.ndarray]:
         """As `predict`, and with it the probabilities, float32 (output, z, y, x) on the oriented grid.
 
         Unlike `predict` this holds all outputs at the original size.
         """
         target = self._target(image, spacing, origin)
-        slabs = list(self._slabs(image, origin, target.axes[0], progress))
+        slabs = list(self._slabs(image, previous, origin, target.axes[0], progress))
         logits = self.configuration.resampling.logits
         volume = export.probabilities_from(
             slabs,
@@ -101,18 +124,27 @@ class Predictor:
         axis = slab_axis(image.shape[1:], self.configuration.patch_size)
         return export.Target.of(origin, tuple(image.shape[1:]), tuple(spacing), axis)
 
-    def _slabs(self, image: np.ndarray, origin: Origin, axis: int, progress: Progress | None) -> Iterable[Slab]:
-        return predict_slabs(image, self.ensemble, self._window(self._views(origin)), axis=axis, progress=progress)
+    def _slabs(
+        self, image: np.ndarray, previous: np.ndarray | None, origin: Origin, axis: int, progress: Progress | None
+    ) -> Iterable[Slab]:
+        window = self._window(self._views(origin, len(image)))
+        first_stage = None if previous is None else FirstStage(previous, self.labels.region_indices)
+        return predict_slabs(image, self.ensemble, window, axis=axis, first_stage=first_stage, progress=progress)
 
     def _window(self, views: tuple[View, ...]) -> Window:
         inside = self.configuration.inside()
         return Window(tuple(inside.patch_size), inside.padding.predict, self.prediction, views or (View(),))
 
-    def _views(self, origin: Origin) -> tuple[View, ...]:
+    def _views(self, origin: Origin, channels: int) -> tuple[View, ...]:
         """The test-time mirrors on the axes that the network sees; the left-right axis is the patient's (DESIGN 6.5)."""
         seen = {axis: self.configuration.inside_axis(axis) for axis in self.prediction.test_time_mirrors}
         sides = seen.get(to_lps(origin.oriented).axes[2])
-        return mirrored_views([a for a in seen.values() if a is not None], sides, self.exchange)
+        outputs = inputs = None
+        if self.exchange is not None:
+            outputs = self.exchange if self.labels.regions else (0, *(1 + i for i in self.exchange))
+            if self.configuration.previous_stage:
+                inputs = (*range(channels), *(channels + i for i in self.exchange))
+        return mirrored_views([a for a in seen.values() if a is not None], sides, outputs, inputs)
 
     def _indices(self, slabs: Iterable[Slab], target: export.Target, origin: Origin) -> np.ndarray:
         resampling = self.configuration.resampling
@@ -151,14 +183,5 @@ def make_predictor(plan: Plan, configuration: str, networks: Sequence[nn.Module]
         precision=inference_precision(plan.training.precision, device),
         memory_layout=layout,
     )
-    exchange = side_exchange(plan.dataset, labels) if plan.training.augmentation.mirror_sides == "exchange" else None
+    exchange = plan.dataset.side_exchange() if plan.training.augmentation.mirror_sides == "exchange" else None
     return Predictor(part, plan.prediction, labels, ensemble, exchange)
-
-
-def side_exchange(dataset: DatasetPlan, labels: LabelSet) -> tuple[int, ...] | None:
-    """The order of a network's outputs in which the classes (or regions) of each side pair have changed places; None without pairs."""
-    if not dataset.side_pairs:
-        return None
-    partner = dict(dataset.side_pairs) | {right: left for left, right in dataset.side_pairs}
-    order = [labels.names.index(partner.get(name, name)) for name in labels.names]
-    return tuple(order) if labels.regions else (0, *(1 + i for i in order))

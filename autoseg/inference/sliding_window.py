@@ -21,6 +21,7 @@ from autoseg.geometry import Box
 from autoseg.inference.tiles import axis_weight, covered_weight, pad_to, tile_starts
 from autoseg.network.precision import autocast, memory_format
 from autoseg.planning.schema import PredictionPlan
+from autoseg.preprocessing.previous_stage import as_channels
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,12 @@ class View:
 
     axes: the tile's spatial axes that are reversed.
     outputs: the order of the outputs once the result is reversed back, where classes have a side; None: as they are.
+    inputs: the order of the channels that are shown, where those of a cascade's first stage have a side; None: as they are.
     """
 
     axes: tuple[int, ...] = ()
     outputs: tuple[int, ...] | None = None
+    inputs: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,18 @@ class Window:
 
 
 @dataclass(frozen=True)
+class FirstStage:
+    """What a cascade's first stage found of a volume; its second sees it as further channels.
+
+    indices: class indices (z, y, x), on the volume's grid.
+    members: the class indices that each of these channels stands for.
+    """
+
+    indices: np.ndarray
+    members: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
 class Slab:
     """Averaged outputs, float32 (output, rows, ., .), of the rows from `start` on."""
 
@@ -97,16 +112,19 @@ class _Layout:
         return [first[i : i + self.rows_together] for i in range(0, len(first), self.rows_together)]
 
 
-def mirrored_views(axes: Sequence[int], side_axis: int | None, exchange: tuple[int, ...] | None) -> tuple[View, ...]:
+def mirrored_views(
+    axes: Sequence[int], side_axis: int | None, exchange: tuple[int, ...] | None, inputs: tuple[int, ...] | None = None
+) -> tuple[View, ...]:
     """A view for every subset of `axes`, the empty one first.
 
     Args:
         axes: the tile's spatial axes that may be reversed.
         side_axis: the one of them that runs from left to right.
         exchange: the order of the outputs in which left and right have changed places; None where sides don't matter.
+        inputs: the like order of the channels; None where none has a side.
     """
     subsets = itertools.chain.from_iterable(itertools.combinations(sorted(axes), n) for n in range(len(axes) + 1))
-    return tuple(View(subset, exchange if side_axis in subset else None) for subset in subsets)
+    return tuple(View(subset, exchange, inputs) if side_axis in subset else View(subset) for subset in subsets)
 
 
 def slab_axis(shape: Sequence[int], patch: Sequence[int]) -> int:
@@ -122,13 +140,20 @@ def tile_count(shape: Sequence[int], patch: Sequence[int], plan: PredictionPlan)
 
 
 def predict_slabs(
-    image: np.ndarray, ensemble: Ensemble, window: Window, *, axis: int, progress: Callable[[int, int], None] | None = None
+    image: np.ndarray,
+    ensemble: Ensemble,
+    window: Window,
+    *,
+    axis: int,
+    first_stage: FirstStage | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[Slab]:
     """Averaged outputs of all networks and views, slab by slab.
 
     Args:
         image: float32 (channel, z, y, x).
         axis: the spatial axis along which slabs are cut; it comes first in the slabs, the others follow in their order.
+        first_stage: what the second of a cascade's networks see beside the image.
         progress: called with the tiles done and the tiles in all.
 
     Yields:
@@ -140,6 +165,7 @@ def predict_slabs(
     """
     padded, layout = _laid_out(image, window, axis)
     image_first = padded.transpose(0, *(1 + a for a in layout.axes))
+    first_stage = None if first_stage is None else _padded_first_stage(first_stage, layout)
     weight = [torch.from_numpy(axis_weight(n, window.plan.weighting)).to(ensemble.device) for n in layout.patch]
     weight_of_tile = weight[0][:, None, None] * weight[1][:, None] * weight[2]
     sums = torch.zeros((ensemble.outputs, layout.rows, *layout.shape[1:]), device=ensemble.device)
@@ -148,7 +174,7 @@ def predict_slabs(
     groups = layout.groups()
     for group, following in itertools.zip_longest(groups, groups[1:]):
         for places in _batched(itertools.product(group, *layout.starts[1:]), window.plan.batch_tiles):
-            outputs = _predict_tiles(image_first, places, layout, ensemble, window)
+            outputs = _predict_tiles(_tiles(image_first, first_stage, places, layout), layout, ensemble, window)
             for (z, y, x), output in zip(places, outputs, strict=True):
                 region = sums[:, z - first : z - first + layout.patch[0], y : y + layout.patch[1], x : x + layout.patch[2]]
                 region.addcmul_(output, weight_of_tile)
@@ -188,11 +214,26 @@ def _batched(places: Iterator[tuple[int, int, int]], size: int) -> Iterator[list
         yield batch
 
 
-def _predict_tiles(image: np.ndarray, places: list[tuple[int, int, int]], layout: _Layout, ensemble: Ensemble, window: Window) -> Tensor:
-    """Outputs (tile, output, ...) of the tiles that start at `places`, in the layout's axis order."""
+def _padded_first_stage(found: FirstStage, layout: _Layout) -> FirstStage:
+    """In the layout's axis order, with background around it."""
+    widths = [(low, size - high) for size, (low, high) in zip(layout.shape, layout.box, strict=True)]
+    return FirstStage(np.pad(found.indices.transpose(layout.axes), widths), found.members)
+
+
+def _tiles(image: np.ndarray, first_stage: FirstStage | None, places: list[tuple[int, int, int]], layout: _Layout) -> np.ndarray:
+    """Float32 (tile, channel, ...) of the tiles that start at `places` in the layout's axis order, in the networks' axis order."""
     pz, py, px = layout.patch
-    back = [1 + layout.axes.index(a) for a in range(3)]
-    tiles = np.stack([image[:, z : z + pz, y : y + py, x : x + px].transpose(0, *back) for z, y, x in places])
+    back = [layout.axes.index(a) for a in range(3)]
+    boxes = [(slice(z, z + pz), slice(y, y + py), slice(x, x + px)) for z, y, x in places]
+    tiles = np.stack([image[(slice(None), *box)].transpose(0, *(1 + a for a in back)) for box in boxes])
+    if first_stage is None:
+        return tiles
+    found = np.stack([first_stage.indices[box].transpose(back) for box in boxes])
+    return np.concatenate([tiles, as_channels(found, first_stage.members).swapaxes(0, 1)], axis=1)
+
+
+def _predict_tiles(tiles: np.ndarray, layout: _Layout, ensemble: Ensemble, window: Window) -> Tensor:
+    """Outputs (tile, output, ...), in the layout's axis order, of tiles in the networks'."""
     batch = torch.from_numpy(tiles).to(ensemble.device)
     flat = len(window.patch) == 2
     outputs = _average(batch.squeeze(2) if flat else batch, ensemble, window)
@@ -206,7 +247,8 @@ def _average(batch: Tensor, ensemble: Ensemble, window: Window) -> Tensor:
     total = None
     for view in window.views:
         turned = [2 + a for a in view.axes]
-        shown = (batch.flip(turned) if turned else batch).contiguous(memory_format=layout)
+        ordered = batch if view.inputs is None else batch[:, list(view.inputs)]
+        shown = (ordered.flip(turned) if turned else ordered).contiguous(memory_format=layout)
         for network in ensemble.networks:
             with autocast(ensemble.precision, ensemble.device):
                 output = network(shown)

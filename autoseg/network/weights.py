@@ -13,6 +13,7 @@ from autoseg.errors import ModelError
 from autoseg.files import appears_whole, digest
 
 SCHEMA = "autoseg.weights/1"
+_REMEDY = "Restore it from its source, or train the fold again"
 
 
 def save_weights(path: Path, state_dict: Mapping[str, torch.Tensor], about: dict[str, Any]) -> None:
@@ -40,26 +41,42 @@ def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     Raises:
         ModelError: no such file, truncated, changed since it was written, not safetensors, or of another schema.
     """
+    tensors, head = _read(path, with_tensors=True)
+    about, key = _about(path, head)
+    if key != _checksum(tensors):
+        raise ModelError("its content changed since it was written", file=path, remedy=_REMEDY)
+    return tensors, about
+
+
+def read_about(path: Path) -> tuple[dict[str, Any], str]:
+    """The description that `save_weights` wrote, and the weights' key, without reading them: equal weights, equal key.
+
+    Raises:
+        ModelError: as for `load_weights`, but for content that changed.
+    """
+    return _about(path, _read(path, with_tensors=False)[1])
+
+
+def _read(path: Path, *, with_tensors: bool) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
-    remedy = "Restore it from its source, or train the fold again"
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            head = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping, only a handle
+            tensors = {name: file.get_tensor(name) for name in (file.keys() if with_tensors else ())}
+            return tensors, file.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"these weights cannot be read ({error})", file=path, remedy=remedy) from error
+        raise ModelError(f"these weights cannot be read ({error})", file=path, remedy=_REMEDY) from error
+
+
+def _about(path: Path, head: Mapping[str, str]) -> tuple[dict[str, Any], str]:
     if (found := head.get("schema")) != SCHEMA:
         raise ModelError(
             f"its schema is {found or 'none'}, this autoseg reads {SCHEMA}", file=path, remedy="Use the version of autoseg that wrote it"
         )
-    if head.get("checksum") != _checksum(tensors):
-        raise ModelError("its content changed since it was written", file=path, remedy=remedy)
     try:
-        about = json.loads(head["about"])
+        return json.loads(head["about"]), head["checksum"]
     except (KeyError, ValueError) as error:
-        raise ModelError("its description is damaged", file=path, remedy=remedy) from error
-    return tensors, about
+        raise ModelError("its description is damaged", file=path, remedy=_REMEDY) from error
 
 
 def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:

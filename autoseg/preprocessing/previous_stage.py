@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
+from autoseg.data.labels import LabelSet
 from autoseg.errors import PlanError
 from autoseg.files import digest, read_json, write_json
 from autoseg.geometry import box_slices
 from autoseg.preprocessing.prepared import Origin
 from autoseg.preprocessing.resampling import resample_labels
-from autoseg.preprocessing.store import PREVIOUS_STAGE, StoredCase, write_array
+from autoseg.preprocessing.store import PREVIOUS_STAGE, StoredCase, open_case, write_array
 
 _KIND = "previous-stage"
 
@@ -50,6 +51,24 @@ def on_prepared_grid(found: np.ndarray, origin: Origin, shape: Sequence[int]) ->
     """
     inside = found[box_slices(origin.box)].transpose(origin.transpose or (0, 1, 2))
     return resample_labels(np.ascontiguousarray(inside), shape, order=0)
+
+
+def store_found(store: Path, case: str, label_map: Path, labels: LabelSet, made_by: MadeBy) -> None:
+    """Read the label map that the first stage gave for a case, and store it as the second stage's input.
+
+    Args:
+        store: of the second stage, which holds the case.
+        labels: what the values of the label map mean.
+
+    Raises:
+        UnreadableFileError: the case or the label map cannot be read.
+        ResourceError: the disk is full.
+    """
+    from autoseg.data.reading import read_labels
+
+    stored = open_case(store, case)
+    found = stored.origin.orientation.apply(read_labels(label_map, case=case).voxels)
+    write_previous(stored, on_prepared_grid(labels.encode(found), stored.origin, stored.shape), made_by)
 
 
 def as_channels(indices: np.ndarray, members: Sequence[Sequence[int]]) -> np.ndarray:
