@@ -7,6 +7,7 @@ DICOM; the columns of `direction` are the directions of the index axes x, y, z, 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -52,7 +53,8 @@ class Grid:
     shape: voxels (z, y, x).
     spacing: mm (z, y, x).
     origin: LPS mm (x, y, z) of the centre of voxel (0, 0, 0).
-    direction: 3 x 3, row-major, orthonormal; its columns are the index axes x, y, z in LPS.
+    direction: 3 x 3, row-major; its columns are the unit directions of the index axes x, y, z in LPS. They are perpendicular,
+        but for files of sheared slices (a tilted gantry), which are read onto their `straight` grid.
     planar: the file holds a two-dimensional image; shape[0] is 1.
     """
 
@@ -71,7 +73,21 @@ class Grid:
     @property
     def voxel_ml(self) -> float:
         """Volume of one voxel in millilitres."""
-        return float(np.prod(self.spacing)) / 1000.0
+        return float(abs(np.linalg.det(self.axes))) / 1000.0
+
+    @property
+    def sheared(self) -> bool:
+        """Whether the axes are not perpendicular; `autoseg.data.placing` makes them so where that moves no voxel far."""
+        unit = np.array(self.direction, dtype=float).reshape(3, 3)
+        return bool(np.abs(unit.T @ unit - np.eye(3)).max() > 1e-4)
+
+    def shear(self) -> Shear:
+        """How this grid's slices lie on a straight grid."""
+        return Shear.of(self)
+
+    def straight(self) -> Grid:
+        """The perpendicular grid that holds every voxel of a sheared one: the same slices, shifted in their plane; else itself."""
+        return self.shear().straightened(self) if self.sheared else self
 
     def points(self, indices: np.ndarray) -> np.ndarray:
         """LPS mm (n, 3: x, y, z) of voxel indices (n, 3: z, y, x)."""
@@ -127,6 +143,66 @@ class Grid:
         unit = np.abs(np.array(self.direction, dtype=float).reshape(3, 3))
         best = max(itertools.permutations(range(3)), key=lambda p: sum(unit[p[i], i] for i in range(3)))
         return float(np.degrees(np.arccos(np.clip(min(unit[best[i], i] for i in range(3)), 0, 1))))
+
+
+@dataclass(frozen=True)
+class Shear:
+    """How the slices of a sheared grid lie on a straight one: each is shifted in its plane, and in it each row.
+
+    With s the slice axis, q the rows' and p the one along a row, array index (s, q, p) lies at straight index
+    (s, q + `slice_q` s, p + `row_p` q + `slice_p` s), less `start` = the first straight index along q and p.
+
+    axes: which array axes s, q, p are.
+    room: voxels that the straight grid has more along q and p.
+    """
+
+    axes: Triple
+    slice_q: float
+    slice_p: float
+    row_p: float
+    start: tuple[int, int]
+    room: tuple[int, int]
+
+    @classmethod
+    def of(cls, grid: Grid) -> Shear:
+        """The shear whose slices are the plane of the two axes that are closest to perpendicular."""
+        steps = grid.axes
+        unit = steps / np.linalg.norm(steps, axis=0)
+        cosines = np.abs(unit.T @ unit)
+        slices = min(range(3), key=lambda s: cosines[(s + 1) % 3, (s + 2) % 3])
+        q, p = (axis for axis in range(3) if axis != slices)
+        _, r = np.linalg.qr(steps[:, [p, q, slices]])
+        row_p, slice_p, slice_q = r[0, 1] / r[0, 0], r[0, 2] / r[0, 0], r[1, 2] / r[1, 1]
+        last_s, last_q = grid.shape[slices] - 1, grid.shape[q] - 1
+        along_q = np.array([0.0, slice_q * last_s])
+        along_p = np.array([a * row_p * last_q + b * slice_p * last_s for a in (0, 1) for b in (0, 1)])
+        ends = [(math.floor(shift.min() + _ROUNDING), math.ceil(shift.max() - _ROUNDING)) for shift in (along_q, along_p)]
+        return cls(
+            (slices, q, p),
+            float(slice_q),
+            float(slice_p),
+            float(row_p),
+            tuple(low for low, _ in ends),
+            tuple(high - low for low, high in ends),
+        )
+
+    def straightened(self, grid: Grid) -> Grid:
+        """The straight grid of the sheared one that this shear is of."""
+        s, q, p = self.axes
+        unit, r = np.linalg.qr(grid.axes[:, [p, q, s]])
+        unit, lengths = unit * np.sign(np.diag(r)), np.abs(np.diag(r))
+        origin = np.array(grid.origin) + unit[:, 0] * lengths[0] * self.start[1] + unit[:, 1] * lengths[1] * self.start[0]
+        shape, spacing, direction = list(grid.shape), list(grid.spacing), np.zeros((3, 3))
+        for column, (axis, room) in enumerate(zip((p, q, s), (self.room[1], self.room[0], 0), strict=True)):
+            shape[axis] += room
+            spacing[axis] = float(lengths[column])
+            direction[:, 2 - axis] = unit[:, column]
+        return Grid(
+            tuple(shape), tuple(spacing), tuple(map(float, origin)), tuple(float(v) + 0.0 for v in direction.reshape(-1)), grid.planar
+        )
+
+
+_ROUNDING = 1e-4  # of a voxel: less is the rounding of headers
 
 
 def to_lps(grid: Grid) -> Orientation:

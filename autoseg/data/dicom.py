@@ -1,133 +1,171 @@
-"""DICOM series to voxels: one series, slices placed by their positions, never by file name or slice thickness."""
+"""DICOM files to voxels: one image, its slices placed by their positions, never by file name or slice thickness."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from autoseg.data.case import SeriesChoice
+from autoseg.data.dicom_headers import INSTALL, Slice, dicom_files, read_headers
+from autoseg.data.dicom_series import DicomImage, chosen, image_of, images_of, steps_of
 from autoseg.data.itk import reason
-from autoseg.data.names import is_dicom, visible
 from autoseg.data.pixels import Pixels
-from autoseg.data.placing import NEAR_VOXELS, place
-from autoseg.errors import DatasetError, GridError, UnreadableFileError
+from autoseg.data.placing import place
+from autoseg.errors import AutosegError, DatasetError, GridError, IntensityError, UnreadableFileError
 
-_SERIES_UID = "0020|000e"
-
-
-@dataclass(frozen=True)
-class _Slice:
-    path: Path
-    series: str
-    size: tuple[int, ...]
-    spacing: np.ndarray  # x, y, z
-    origin: np.ndarray  # LPS
-    direction: np.ndarray  # 3 x 3, columns x, y, normal
+_PHYSICAL = ("CT", "PT")  # modalities whose rescaled values are a physical quantity, however they are to be shown
+_BITS, _SIGNED, _SHOWN, _SLOPE, _SHIFT = "0028|0101", "0028|0103", "0028|0004", "0028|1053", "0028|1052"
 
 
-def read_series(folder: Path) -> Pixels:
-    """The one image series in a folder.
+def read_series(folder: Path, choice: SeriesChoice) -> Pixels:
+    """The DICOM image in a folder, or beneath it if no DICOM file lies in it directly.
 
     Raises:
         UnreadableFileError: no image is in it, or one that cannot be read.
-        DatasetError: several series.
-        GridError: missing or doubled slices, slices of different size or direction, a tilted gantry.
+        DatasetError: several images, and the choice does not leave one.
+        GridError: missing or doubled slices, slices of different direction or beside each other.
     """
-    files = [p for p in visible(folder) if p.is_file() and is_dicom(p)]
+    files = list(dict.fromkeys(path for path, _ in choice.planes)) or dicom_files(folder)
     if not files:
         raise UnreadableFileError("no DICOM file lies in the folder", file=folder, remedy="Give a folder with one series of slices")
-    return read_slices(files, folder)
+    return read_files(files, folder, choice)
 
 
-def read_slices(files: Sequence[Path], place_named: Path) -> Pixels:
-    """The volume that DICOM slices make up; see `read_series`."""
-    slices = [found for path in files if (found := _look(path)) is not None]
-    if not slices:
+def read_files(files: Sequence[Path], named: Path, choice: SeriesChoice) -> Pixels:
+    """The image that DICOM files make up; see `read_series`."""
+    headers = read_headers(files)
+    if headers.damaged:
         raise UnreadableFileError(
-            "none of its DICOM files holds an image", file=place_named, remedy="Give a folder with one series of slices"
+            f"{len(headers.damaged)} of its {len(files)} files cannot be read as DICOM" if len(files) > 1 else "it is damaged",
+            file=headers.damaged[0] if len(files) == 1 else named,
+            remedy="Copy or export the series again",
         )
-    series = sorted({s.series for s in slices})
-    if len(series) > 1:
-        counts = ", ".join(f"{sum(s.series == uid for s in slices)} files" for uid in series)
-        raise DatasetError(
-            f"{len(series)} DICOM series lie together ({counts})", file=place_named, remedy="Put each series into a folder of its own"
-        )
-    slices = _in_order(slices, place_named)
-    values = np.stack([_values(s) for s in slices])[None]
-    first = slices[0]
-    if len(slices) > 1:
-        step = (slices[-1].origin - first.origin) / (len(slices) - 1)
-    else:
-        step = first.direction[:, 2] * first.spacing[2]
-    steps = np.column_stack([first.direction[:, 0] * first.spacing[0], first.direction[:, 1] * first.spacing[1], step])
-    grid, doubts = place(steps, first.origin, values.shape[1:], file=place_named)
-    return Pixels(values, grid, doubts)
-
-
-def _look(path: Path) -> _Slice | None:
-    """The header of one file; None if it holds no image, as reports and plans do."""
-    import SimpleITK as sitk
-
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError:
-        return None
-    size = reader.GetSize()
-    if len(size) > 2 and size[2] > 1:
-        raise UnreadableFileError("it is a multi-frame DICOM file", file=path, remedy="Convert it to NIfTI, for example with dcm2niix")
-    if reader.GetNumberOfComponents() > 1:
-        raise UnreadableFileError("it is a colour image", file=path, remedy="Leave it out, or convert it to single channels")
-    uid = reader.GetMetaData(_SERIES_UID).strip() if reader.HasMetaDataKey(_SERIES_UID) else ""
-    direction = np.array(reader.GetDirection()).reshape(3, 3)
-    return _Slice(path, uid, size[:2], np.array(reader.GetSpacing()), np.array(reader.GetOrigin()), direction)
-
-
-def _in_order(slices: list[_Slice], named: Path) -> list[_Slice]:
-    """Sorted along the normal; evenly spaced, of one size and direction, or GridError."""
-    first = slices[0]
-    for other in slices[1:]:
-        same = other.size == first.size and np.allclose(other.spacing[:2], first.spacing[:2], rtol=1e-3)
-        if not (same and np.allclose(other.direction, first.direction, atol=1e-3)):
-            raise GridError(
-                f"its slices differ in size, spacing or direction ({first.path.name} and {other.path.name})",
-                file=named,
-                remedy="Leave out the slices that do not belong to the volume",
-            )
-    if len(slices) == 1:
-        return slices
-    heights = {id(s): float(s.origin @ first.direction[:, 2]) for s in slices}
-    ordered = sorted(slices, key=lambda s: heights[id(s)])
-    steps = np.diff([heights[id(s)] for s in ordered])
-    usual = float(np.median(steps))
-    if (steps <= 1e-3).any():
-        raise GridError(
-            f"{int((steps <= 1e-3).sum())} of its {len(slices)} slices lie at the position of another",
+    if headers.frames_unread:
+        raise UnreadableFileError(
+            "a multi-frame DICOM file is in it, which needs pydicom"
+            if len(files) > 1
+            else "it is a multi-frame DICOM file, which needs pydicom",
             file=named,
-            remedy="Leave out doubled slices; put each time point into a folder of its own",
+            remedy=f"Run {INSTALL}",
         )
-    if (wide := np.abs(steps - usual) > NEAR_VOXELS * usual).any():
-        at = int(np.argmax(wide))
-        raise GridError(
-            f"its slices are not evenly spaced: usually {usual:.4g} mm apart, {steps[at]:.4g} mm after slice {at + 1} of {len(slices)}"
-            f" ({int(wide.sum())} such steps)",
-            file=named,
-            remedy="Add the missing slices, or leave the series out",
-        )
-    return ordered
+    if not headers.slices:
+        raise UnreadableFileError("none of its DICOM files holds an image", file=named, remedy="Give a folder with one series of slices")
+    if not choice.planes:
+        return read_image(chosen(images_of(headers.slices), choice.pattern, named=named), named)
+    wanted = set(choice.planes)
+    planes = [plane for plane in headers.slices if (plane.path, plane.frame) in wanted]
+    if len(planes) < len(wanted):
+        raise DatasetError("some of its files have gone since the series was chosen", file=named, remedy="Run the command again")
+    return read_image(image_of(planes), named)
 
 
-def _values(found: _Slice) -> np.ndarray:
-    """One slice, float32 (y, x), with its own rescale slope and intercept."""
+def read_image(image: DicomImage, named: Path) -> Pixels:
+    """The voxels of planes that belong together."""
+    planes, values, doubts = _values(image)
+    if len(planes) < len(image.slices):
+        image = replace(image, slices=tuple(planes))
+    steps, origin = steps_of(image, named=named)
+    if image.copies:
+        doubts.append(
+            DatasetError(f"{image.copies} of its files are copies of others and left out", file=named, remedy="Nothing need be done")
+        )
+    grid, sheared = place(steps, origin, values.shape[1:], planar=not image.placed, file=named)
+    return Pixels(values, grid, (*doubts, *sheared), placed=image.placed)
+
+
+def _values(image: DicomImage) -> tuple[list[Slice], np.ndarray, list[AutosegError]]:
+    """The planes that are left, their values (channel, z, y, x), and doubts; a plane that repeats another at its position is left out."""
+    kept: list[Slice] = []
+    values = np.empty(0, np.float32)
+    repeated, turned = 0, False
+    opened: dict[Path, Any] = {}
+    for plane in image.slices:
+        found, turn = _one_frame(plane, opened) if plane.frame is not None else _one_file(plane)
+        turned |= turn
+        if not kept:
+            values = np.empty((len(found), len(image.slices), *plane.size), np.float32)
+        elif plane.position is not None and plane.position == kept[-1].position and np.array_equal(found, values[:, len(kept) - 1]):
+            repeated += 1
+            continue
+        values[:, len(kept)] = found
+        kept.append(plane)
+    doubts: list[AutosegError] = []
+    if repeated:
+        message = f"{repeated} of its slices are repeated, at the same position with the same values, and left out"
+        doubts.append(GridError(message, file=image.first.path.parent, remedy="Nothing need be done"))
+    if turned:
+        message = "its pixels are stored with low values bright (MONOCHROME1); they were turned over, so that high values are bright"
+        doubts.append(IntensityError(message, file=image.first.path.parent, remedy="Nothing need be done"))
+    return kept, values[:, : len(kept)], doubts
+
+
+def _one_file(plane: Slice) -> tuple[np.ndarray, bool]:
+    """Float32 (channel, y, x) of a file of one frame, with its own rescale slope and intercept, and whether it was turned over."""
     import SimpleITK as sitk
 
     try:
-        image = sitk.ReadImage(str(found.path), sitk.sitkFloat32, "GDCMImageIO")
+        image = sitk.ReadImage(str(plane.path), imageIO="GDCMImageIO")
     except RuntimeError as error:
-        message = f"its pixels cannot be read ({reason(error, found.path)})"
-        raise UnreadableFileError(message, file=found.path, remedy="Export the series again, uncompressed") from error
-    return sitk.GetArrayFromImage(image).reshape(found.size[::-1])
+        message = f"its pixels cannot be read ({reason(error, plane.path)})"
+        raise UnreadableFileError(message, file=plane.path, remedy="Export the series again, uncompressed") from error
+    values = np.asarray(sitk.GetArrayFromImage(image), np.float32).reshape(*plane.size, -1)
+    turned = False
+    tags = {tag: image.GetMetaData(tag).strip() for tag in (_BITS, _SIGNED, _SHOWN, _SLOPE, _SHIFT) if image.HasMetaDataKey(tag)}
+    if tags.get(_SHOWN) == "MONOCHROME1" and not (turned := _is_turned("MONOCHROME1", plane)):  # GDCM has turned them over
+        values = _turned(values, int(tags[_BITS]), tags.get(_SIGNED) == "1", float(tags.get(_SLOPE, 1)), float(tags.get(_SHIFT, 0)))
+    return np.moveaxis(values, -1, 0), turned
+
+
+def _is_turned(shown: str | None, plane: Slice) -> bool:
+    """Whether low values are bright. Those of CT and PET are a quantity, which no way of showing them changes."""
+    return shown == "MONOCHROME1" and plane.modality not in _PHYSICAL
+
+
+def _turned(values: np.ndarray, bits: int, signed: bool, slope: float, shift: float) -> np.ndarray:
+    """Rescaled values with the stored ones turned over in their range: low + high - stored, then rescaled."""
+    ends = -1 if signed else 2**bits - 1
+    return np.float32(slope * ends + 2 * shift) - values
+
+
+def _one_frame(plane: Slice, opened: dict[Path, Any]) -> tuple[np.ndarray, bool]:
+    """Float32 (channel, y, x) of one frame, with the frame's own rescale slope and intercept; its file is kept open in `opened`."""
+    import pydicom
+
+    if plane.path not in opened:
+        opened.clear()
+        file = pydicom.dcmread(plane.path)
+        opened[plane.path] = file, _stored(file, plane.path)
+    file, stored = opened[plane.path]
+    slope, shift = _rescale(file, plane.frame)
+    values = np.asarray(stored[plane.frame], np.float64).reshape(*plane.size, -1) * slope + shift
+    turned = _is_turned(file.get("PhotometricInterpretation"), plane)
+    if turned:
+        values = _turned(values, int(file.BitsStored), int(file.PixelRepresentation) == 1, slope, shift)
+    return np.moveaxis(values.astype(np.float32), -1, 0), turned
+
+
+def _stored(file: Any, path: Path) -> np.ndarray:
+    """Every frame of a file as stored, (frame, y, x) or with samples last."""
+    try:
+        values = file.pixel_array
+    except Exception as error:  # whatever a decoder raises
+        syntax = getattr(getattr(getattr(file, "file_meta", None), "TransferSyntaxUID", None), "name", "an unknown form")
+        raise UnreadableFileError(
+            f"its pixels, stored as {syntax}, cannot be read ({str(error).splitlines()[0] if str(error) else type(error).__name__})",
+            file=path,
+            remedy="Run pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or export it uncompressed",
+        ) from error
+    return values if int(file.get("NumberOfFrames", 1) or 1) > 1 else values[None]
+
+
+def _rescale(file: Any, frame: int) -> tuple[float, float]:
+    """Slope and intercept of a frame: its own, else shared, else the file's, else none."""
+    groups = [*(file.get("PerFrameFunctionalGroupsSequence") or ())[frame : frame + 1], *(file.get("SharedFunctionalGroupsSequence") or ())]
+    for group in groups:
+        for item in group.get("PixelValueTransformationSequence") or ():
+            return float(item.RescaleSlope), float(item.RescaleIntercept)
+    return float(file.get("RescaleSlope", 1) or 1), float(file.get("RescaleIntercept", 0) or 0)

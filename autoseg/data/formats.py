@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from autoseg.data.names import is_dicom, split_ending
+from autoseg.data.case import SeriesChoice
+from autoseg.data.names import PICTURE_ENDINGS, TIFF_ENDINGS, is_dicom, split_ending
 from autoseg.data.pixels import Pixels
 from autoseg.errors import UnreadableFileError
 
 
-def read_pixels(path: Path) -> Pixels:
-    """The content of an image file or a DICOM series folder.
+def read_pixels(path: Path, series: SeriesChoice | None = None, *, labels: bool = False) -> Pixels:
+    """The content of an image file, or of a folder with a DICOM series.
+
+    Args:
+        series: which of the DICOM images in a folder is meant, where it holds several.
+        labels: it is to be a label map: a palette's indices are its values.
 
     Raises:
         UnreadableFileError: not there, no permission, empty, truncated, damaged, or of an unknown format.
         GridError: a geometry that cannot be right.
-        DatasetError: a folder of several DICOM series.
+        DatasetError: a folder of several DICOM images, and no choice that leaves one.
     """
     if path.is_dir():
         from autoseg.data.dicom import read_series
 
-        return read_series(path)
+        return read_series(path, series or SeriesChoice())
     require_content(path)
     ending = split_ending(path.name)[1]
     if ending in (".nii", ".nii.gz"):
@@ -28,9 +33,17 @@ def read_pixels(path: Path) -> Pixels:
 
         return read_nifti(path)
     if ending == ".dcm" or is_dicom(path):
-        from autoseg.data.dicom import read_slices
+        from autoseg.data.dicom import read_files
 
-        return read_slices([path], path)
+        return read_files([path], path, series or SeriesChoice())
+    if ending in TIFF_ENDINGS:
+        from autoseg.data.tiff import read_tiff
+
+        return read_tiff(path)
+    if ending in PICTURE_ENDINGS:
+        from autoseg.data.pictures import read_picture
+
+        return read_picture(path, labels=labels)
     from autoseg.data.itk import read_itk
 
     return read_itk(path)

@@ -1,4 +1,4 @@
-"""NRRD, MetaImage, GIPL, PNG, TIFF and JPEG in and out, through SimpleITK."""
+"""NRRD, MetaImage and GIPL in and out through SimpleITK; pictures out, and in where Pillow would lose bits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read_itk(path: Path) -> Pixels:
     """A file of any format that SimpleITK knows; a fourth axis or the components of a voxel are channels.
 
     Raises:
-        UnreadableFileError: an unknown format, truncated or damaged, complex values, a stack of pages, transparency.
+        UnreadableFileError: an unknown format, truncated or damaged, complex values.
         GridError: a geometry that cannot be right.
     """
     import SimpleITK as sitk
@@ -39,7 +39,7 @@ def read_itk(path: Path) -> Pixels:
         message = f"it cannot be read ({reason(error, path)})"
         if "spacing" in message:
             raise GridError(message, file=path, remedy="Correct the header") from error
-        raise UnreadableFileError(message, file=path, remedy="Copy it again, or export it as NIfTI, NRRD or a plain PNG") from error
+        raise UnreadableFileError(message, file=path, remedy="Copy it again, or export it as NIfTI or NRRD") from error
     values = sitk.GetArrayFromImage(image)
     if image.GetNumberOfComponentsPerPixel() > 1:
         values = np.moveaxis(values, -1, 0)
@@ -50,21 +50,18 @@ def read_itk(path: Path) -> Pixels:
         values = values[:, None]
     spacing, origin, direction = np.ones(3), np.zeros(3), np.eye(3)
     space = min(dimension, 3)
-    if split_ending(path.name)[1] not in PICTURE_ENDINGS:  # a picture's dots per inch are no anatomy; its spacing is 1
+    picture = split_ending(path.name)[1] in PICTURE_ENDINGS
+    if not picture:  # a picture's dots per inch are no anatomy; its spacing is 1
         spacing[:space], origin[:space] = image.GetSpacing()[:space], image.GetOrigin()[:space]
     direction[:space, :space] = np.array(image.GetDirection()).reshape(dimension, dimension)[:space, :space]
     grid, doubts = place(direction * spacing, origin, values.shape[1:], planar=dimension == 2, file=path)
-    return Pixels(values, grid, doubts)
+    return Pixels(values, grid, doubts, placed=not picture, alpha=picture and len(values) == 4)
 
 
 def _require_sound(path: Path) -> None:
-    """What SimpleITK would read without a word: a negative spacing, a JPEG without its end."""
+    """What SimpleITK would read without a word: a negative spacing."""
     with path.open("rb") as handle:
         head = handle.read(4096)
-        handle.seek(-min(path.stat().st_size, 1024), 2)
-        tail = handle.read()
-    if head.startswith(b"\xff\xd8") and b"\xff\xd9" not in tail:
-        raise UnreadableFileError("it is truncated: the end of the JPEG data is missing", file=path, remedy="Copy or export it again")
     for values in _SPACING_LINE.findall(head) if b"\0" not in head[:8] else ():
         if _NOT_POSITIVE.search(values):
             raise GridError(f"its spacing (x, y, z) is{values.decode('ascii', 'replace').rstrip()}", file=path, remedy="Correct the header")
@@ -74,19 +71,13 @@ def _require_supported(reader, path: Path) -> None:
     import SimpleITK as sitk
 
     name = sitk.GetPixelIDValueAsString(reader.GetPixelID())
-    pages = reader.GetDimension() > 2 and reader.GetSize()[2] > 1
-    picture = split_ending(path.name)[1] in PICTURE_ENDINGS
     if "complex" in name or "label map" in name or not 2 <= reader.GetDimension() <= 4:
         problem = f"its voxels are {name} in {reader.GetDimension()} dimensions"
     elif reader.GetDimension() == 4 and reader.GetNumberOfComponents() > 1:
         problem = "it has both a fourth axis and several components a voxel"
-    elif picture and pages:
-        problem = "it is a stack of pages, which says no distance between them"
-    elif picture and reader.GetNumberOfComponents() in (2, 4):
-        problem = "it has a transparency channel"
     else:
         return
-    raise UnreadableFileError(problem, file=path, remedy="Convert it to NIfTI, NRRD, MetaImage or a plain PNG")
+    raise UnreadableFileError(problem, file=path, remedy="Convert it to NIfTI, NRRD or MetaImage")
 
 
 def reason(error: RuntimeError, path: Path) -> str:

@@ -55,8 +55,8 @@ def write_nifti(path: Path, values: np.ndarray, grid: Grid) -> None:
     affine[:3, 3] = RAS_TO_LPS @ np.array(grid.origin)
     image = nibabel.Nifti1Image(values[0].T if grid.planar and values.ndim == 3 else values.T, affine)
     image.header.set_xyzt_units("mm")
-    image.set_qform(affine, code=1)
     image.set_sform(affine, code=1)
+    image.set_qform(None if grid.sheared else affine, code=0 if grid.sheared else 1)  # a qform knows no shear
     image.to_filename(path)
 
 

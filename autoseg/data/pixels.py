@@ -16,8 +16,12 @@ class Pixels:
 
     values: (channel, z, y, x) in the file's own type, or float32 where the header rescales; may be read-only.
     doubts: what the reader decided that the user should know, as errors that were not raised.
+    placed: whether the file says where it lies in the patient; a picture doesn't, and fits any grid of its shape.
+    alpha: whether the last channel is transparency.
     """
 
     values: np.ndarray
     grid: Grid
     doubts: tuple[AutosegError, ...] = ()
+    placed: bool = True
+    alpha: bool = False

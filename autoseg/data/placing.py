@@ -12,13 +12,14 @@ from autoseg.geometry import Grid, Orientation, Triple, to_lps
 
 SAME_VOXELS = 0.01  # lattices closer than this are one, without a word
 NEAR_VOXELS = 0.1  # closer than this: one lattice, with a warning; farther: different grids
-MENDED_SHEAR_DEGREES = 1.0  # axes farther from perpendicular than this are refused
+MENDED_SHEAR_DEGREES, MENDED_VOXELS = 1.0, 0.5  # axes closer to perpendicular, where that moves no corner farther, are made so
+FURTHEST_SHEAR_DEGREES = 45.0  # no gantry tilts so far: beyond it the header is wrong
 
 
 def place(
     steps: np.ndarray, origin: np.ndarray, shape: Triple, *, planar: bool = False, file: object
 ) -> tuple[Grid, tuple[AutosegError, ...]]:
-    """The grid with the given voxel steps, mended to the nearest rotation where it is nearly one.
+    """The grid with the given voxel steps, mended to the nearest rotation where it is nearly one, else sheared as it is.
 
     Args:
         steps: 3 x 3; the columns are the steps in LPS mm along the index axes x, y, z.
@@ -27,10 +28,11 @@ def place(
         file: named in errors.
 
     Returns:
-        The grid, and a warning if mending moved a corner by more than `NEAR_VOXELS`.
+        The grid, and a warning if it is sheared or if mending moved a corner by more than `NEAR_VOXELS`.
 
     Raises:
-        GridError: a spacing that is zero or not finite, or axes more than `MENDED_SHEAR_DEGREES` from perpendicular.
+        GridError: a spacing that is zero or not finite, or axes more than `FURTHEST_SHEAR_DEGREES` from perpendicular (of a planar
+            image: more than can be mended).
     """
     steps, origin = np.asarray(steps, dtype=float), np.asarray(origin, dtype=float)
     norms = np.sqrt((steps**2).sum(axis=0))
@@ -41,16 +43,16 @@ def place(
     unit = steps / norms
     cosines = np.abs(unit.T @ unit - np.eye(3)).max()
     shear = float(np.degrees(np.arcsin(min(cosines, 1.0))))
-    if shear > MENDED_SHEAR_DEGREES:
-        raise GridError(
-            f"its axes are {shear:.1f} degrees from perpendicular (up to {MENDED_SHEAR_DEGREES:g} is mended), as after a sheared"
-            " transform or a tilted gantry",
-            file=file,
-            remedy="Resample the image, and its label map alike, onto perpendicular axes",
-        )
+    doubt = None
     if cosines > 1e-6:  # beyond the rounding of 32-bit headers
         left, _, right = np.linalg.svd(unit)
-        unit = left @ right
+        moved = float(np.abs((unit - left @ right) @ (norms * (np.array(shape[::-1]) - 1)) / norms.min()).max())
+        if shear <= MENDED_SHEAR_DEGREES and moved <= MENDED_VOXELS:
+            unit = left @ right
+            message = f"its axes are {shear:.2g} degrees from perpendicular; they were made so, which moves a corner by {moved:.1f} voxels"
+            doubt = GridError(message, file=file, remedy="Nothing need be done") if moved > NEAR_VOXELS else None
+        else:
+            doubt = _sheared(shear, planar, file)
     grid = Grid(
         tuple(int(n) for n in shape),
         tuple(float(v) for v in norms[::-1]),
@@ -58,16 +60,27 @@ def place(
         tuple(float(v) + 0.0 for v in unit.reshape(-1)),
         planar,
     )
-    far = np.array(shape[::-1], dtype=float) - 1
-    moved = float(np.abs((steps - unit * norms) / norms @ far).max())
-    if moved <= NEAR_VOXELS:
-        return grid, ()
-    return grid, (
-        GridError(
-            f"its axes are {shear:.2f} degrees from perpendicular; they were made so, which moves a corner by {moved:.1f} voxels",
+    return grid, () if doubt is None else (doubt,)
+
+
+def _sheared(degrees: float, planar: bool, file: object) -> GridError:
+    """The warning that a volume is sheared.
+
+    Raises:
+        GridError: it cannot be used so.
+    """
+    if planar or degrees > FURTHEST_SHEAR_DEGREES:
+        limit = "a two-dimensional image cannot be sheared straight" if planar else f"more than {FURTHEST_SHEAR_DEGREES:g} are not believed"
+        raise GridError(
+            f"its axes are {degrees:.1f} degrees from perpendicular; {limit}",
             file=file,
-            remedy="Check the header if positions matter",
-        ),
+            remedy="Correct the header, or resample the image, and its label map alike, onto perpendicular axes",
+        )
+    return GridError(
+        f"its axes are {degrees:.1f} degrees from perpendicular, as of a tilted gantry: its slices are shifted straight for the network,"
+        " and results go back to the slices as they lie",
+        file=file,
+        remedy="Check the header if the gantry was not tilted",
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from autoseg.data.case import LabelMap, Volume
 from autoseg.data.labels import smallest_unsigned
 from autoseg.data.names import PICTURE_ENDINGS, split_ending
+from autoseg.data.shearing import sheared_image, sheared_labels
 from autoseg.errors import DatasetError
 from autoseg.files import appears_whole
 from autoseg.geometry import Grid, Orientation
@@ -16,13 +17,18 @@ from autoseg.geometry import Grid, Orientation
 LOSSY_ENDINGS = (".jpg", ".jpeg")
 
 
-def on_stored_grid(array: np.ndarray, orientation: Orientation) -> np.ndarray:
-    """An array (..., z, y, x) in the orientation as read, brought back to the file's own axis order.
+def on_stored_grid(array: np.ndarray, orientation: Orientation, stored: Grid) -> np.ndarray:
+    """An array in the orientation as read, brought back to the file's own axes: to its slices as they lie, where they are sheared.
 
     Args:
+        array: (z, y, x) labels, or (channel, z, y, x) of anything else, which is interpolated linearly where slices are sheared.
         orientation: `Case.orientation`, what was applied to the stored array.
+        stored: `Case.stored`, the file's own grid.
     """
-    return np.ascontiguousarray(orientation.inverse().apply(array))
+    upright = orientation.inverse().apply(array)
+    if stored.sheared:
+        upright = sheared_labels(upright, stored) if array.ndim == 3 else sheared_image(upright, stored)
+    return np.ascontiguousarray(upright)
 
 
 def write_labels(path: Path, label_map: LabelMap) -> None:

@@ -146,7 +146,7 @@ def measure_case(case: Case, dataset: Dataset) -> CaseMeasures:
         spacing=case.image.grid.spacing,
         shape=case.image.grid.shape,
         planar=case.image.grid.planar,
-        tilt=case.stored.tilt(),
+        tilt=case.image.grid.tilt(),
         orientation=letters(case.stored),
         crop_box=nonzero_box(voxels),
         channels=[measure_channel(channel, foreground, name) for channel, name in zip(voxels, dataset.channels, strict=True)],

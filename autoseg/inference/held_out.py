@@ -41,7 +41,9 @@ def predict_stored(
         previous = stored.previous() if predictor.configuration.previous_stage else None
         found = predictor.predict(stored.image(), stored.spacing, stored.origin, previous=previous)
         written[case] = folder / f"{case}.nii.gz"
-        write_labels(written[case], LabelMap(on_stored_grid(found.voxels, stored.origin.orientation), stored.origin.stored))
+        write_labels(
+            written[case], LabelMap(on_stored_grid(found.voxels, stored.origin.orientation, stored.origin.stored), stored.origin.stored)
+        )
         on_case(case)
     return written
 

@@ -13,8 +13,7 @@ from autoseg.data.case import Case, CaseFiles, LabelMap, Volume
 from autoseg.data.labels import LabelSet
 from autoseg.data.layouts import find_inputs
 from autoseg.data.names import PICTURE_ENDINGS, split_ending
-from autoseg.data.placing import orientation_for
-from autoseg.data.reading import content_key, read_case
+from autoseg.data.reading import case_of_array, read_case
 from autoseg.data.writing import LOSSY_ENDINGS, on_stored_grid, write_labels, write_volume
 from autoseg.errors import AutosegError, ChannelError, GridError, IntensityError, ModelError, Problem, ResourceError
 from autoseg.files import Work
@@ -116,10 +115,7 @@ class Model:
             )
         if not np.isfinite(image).all() or any(channel.min() == channel.max() for channel in image):
             raise IntensityError("the image holds NaN or infinite values, or a channel is constant", remedy="Mend the image")
-        orientation = orientation_for(grid, self.plan.dataset.orientation)
-        voxels = np.ascontiguousarray(orientation.apply(image), dtype=np.float32)
-        key = content_key(orientation_for(grid, "lps").apply(image))
-        case = Case("array", Volume(voxels, grid.oriented(orientation)), None, grid, orientation, key)
+        case = case_of_array("array", image, grid, orientation=self.plan.dataset.orientation)
         return self.predict_case(case, probabilities=probabilities, progress=progress)
 
     def predict_case(self, case: Case, *, probabilities: bool = False, progress: Progress | None = None) -> Prediction:
@@ -132,9 +128,9 @@ class Model:
         self._refuse_misfit(case)
         kinds, warnings = self._kinds(case)
         label_map, volume = self._segment(case, kinds, probabilities, progress)
-        volume = None if volume is None else on_stored_grid(volume, case.orientation)
+        volume = None if volume is None else on_stored_grid(volume, case.orientation, case.stored)
         voxels = apply_postprocessing(label_map.voxels, self.plan.postprocessing, self.labels)
-        stored = LabelMap(on_stored_grid(voxels, case.orientation), case.stored)
+        stored = LabelMap(on_stored_grid(voxels, case.orientation, case.stored), case.stored)
         seen = tuple(fold for fold, keys in self.trained_on.items() if case.content_key in keys)
         if seen:
             warnings.append(

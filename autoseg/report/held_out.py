@@ -9,6 +9,7 @@ from pathlib import Path
 from autoseg.data.case import LabelMap, Volume
 from autoseg.data.labels import LabelSet
 from autoseg.data.reading import read_labels
+from autoseg.data.shearing import straight_labels
 from autoseg.evaluation.crossval import CrossValidation
 from autoseg.evaluation.scores import CaseScores
 from autoseg.evaluation.summary import mean_of_defined
@@ -76,5 +77,6 @@ def _prepared_image(stored: StoredCase) -> Volume:
 
 
 def _on_prepared_grid(label_map: LabelMap, stored: StoredCase, image: Volume) -> LabelMap:
-    oriented = stored.origin.orientation.apply(label_map.voxels)[box_slices(stored.origin.box)]
+    upright = straight_labels(label_map.voxels, stored.origin.stored) if stored.origin.stored.sheared else label_map.voxels
+    oriented = stored.origin.orientation.apply(upright)[box_slices(stored.origin.box)]
     return LabelMap(resample_labels(oriented, image.grid.shape, order=0), image.grid)

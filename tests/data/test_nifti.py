@@ -63,20 +63,28 @@ def test_pixdim_never_filled_in_yields_to_sform(tmp_path):
     assert pixels.grid.spacing == pytest.approx((2.0, 0.7, 0.5)) and "the sform holds" in pixels.doubts[0].message
 
 
-@pytest.mark.parametrize("degrees, outcome", [(0.001, "silent"), (0.9, "warning"), (1.1, "refused")])
-def test_shear_is_mended_up_to_one_degree(tmp_path, degrees, outcome):
+@pytest.mark.parametrize("degrees, outcome", [(0.001, "silent"), (0.9, "warned"), (1.8, "sheared"), (50, "refused")])
+def test_shear_is_mended_where_that_moves_no_corner_by_half_a_voxel(tmp_path, degrees, outcome):
     affine = np.eye(4)
     affine[0, 1] = np.tan(np.radians(degrees))
-    values = np.zeros((40, 40, 4), np.uint8)
-    path = nifti(tmp_path / "a.nii", values, affine, qform=0)
+    path = nifti(tmp_path / "a.nii", np.zeros((40, 40, 4), np.uint8), affine, qform=0)
     if outcome == "refused":
-        with pytest.raises(GridError, match=r"1\.1 degrees from perpendicular"):
+        with pytest.raises(GridError, match=r"50\.0 degrees from perpendicular; more than 45"):
             read_nifti(path)
         return
     pixels = read_nifti(path)
     direction = np.array(pixels.grid.direction).reshape(3, 3)
-    assert np.allclose(direction.T @ direction, np.eye(3), atol=1e-4 if outcome == "silent" else 1e-9)
-    assert len(pixels.doubts) == (outcome == "warning")
+    moved = np.linalg.norm(pixels.grid.corners() - _corners(affine, pixels.grid.shape), axis=1).max()
+    assert pixels.grid.sheared == (outcome == "sheared") and moved < (1e-5 if outcome == "sheared" else 0.5)
+    if outcome != "sheared":
+        assert np.allclose(direction.T @ direction, np.eye(3), atol=1e-4)
+    assert len(pixels.doubts) == (outcome != "silent")
+
+
+def _corners(affine, shape):
+    """LPS points of the corner voxels, by the header's own matrix."""
+    indices = np.array([[x, y, z] for z in (0, shape[0] - 1) for y in (0, shape[1] - 1) for x in (0, shape[2] - 1)], float)
+    return (indices @ affine[:3, :3].T + affine[:3, 3]) * (-1, -1, 1)
 
 
 @pytest.mark.parametrize("pixdim", [[1, 0.5, 0, 2], [1, 0.5, -0.7, 2], [1, 0.5, np.nan, 2]])
