@@ -63,10 +63,10 @@ class Canvas:
         under = part[mask]
         if not under.size or same_name(name) == "background":
             return
-        table = np.zeros(len(self.numbers), np.uint16)
-        for combination, number in [*self.numbers.items()]:
-            if (under == number).any():
-                table[number] = self._number(combination | {name})
+        named = list(self.numbers)
+        table = np.zeros(len(named), np.uint16)
+        for number in np.flatnonzero(np.bincount(under)):
+            table[number] = self._number(named[number] | {name})
         part[mask] = table[under]
 
     def _number(self, combination: frozenset[str]) -> int:
@@ -76,7 +76,10 @@ class Canvas:
 
     def finished(self, doubts: Iterable[AutosegError] = ()) -> Segments:
         """The combinations that are left, numbered by their names alone, so that the same segments are the same numbers."""
-        there = np.flatnonzero(np.bincount(self.voxels.reshape(-1), minlength=len(self.numbers)))
+        counts = sum(
+            np.bincount(plane.reshape(-1), minlength=len(self.numbers)) for plane in self.voxels
+        )  # by planes: it copies to 64 bits
+        there = np.flatnonzero(counts)
         named = {number: tuple(sorted(names)) for names, number in self.numbers.items()}
         ordered = sorted((named[n] for n in there if n), key=lambda names: (len(names), names))
         place = {names: number for number, names in enumerate(((), *ordered))}

@@ -1,0 +1,100 @@
+"""Images and labels on another grid are brought over in physical space: against scipy's splines at each voxel's own point."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.spatial.transform import Rotation
+
+from autoseg.data.regridding import regridded_image, regridded_labels
+from autoseg.errors import GridError
+from autoseg.geometry import Grid, Orientation
+
+FIRST = Grid((14, 20, 18), (2.0, 1.0, 1.1), (-5.0, 7.0, 30.0))
+
+
+def turned(degrees: tuple[float, float, float]) -> tuple[float, ...]:
+    return tuple(Rotation.from_euler("xyz", degrees, degrees=True).as_matrix().reshape(-1))
+
+
+OTHERS = {
+    "finer": Grid((33, 30, 31), (0.9, 0.8, 0.7), (-6.0, 6.5, 29.0)),
+    "coarser": Grid((5, 7, 8), (6.0, 3.1, 2.9), (-5.5, 6.0, 29.0)),
+    "turned": Grid((26, 40, 40), (1.5, 0.9, 0.8), (-12.0, 0.0, 22.0), turned((20, -15, 30))),
+    "other axes": Grid((31, 25, 22), (0.9, 1.1, 1.2), (-7.0, 5.0, 29.0), turned((4, 0, 2))).oriented(
+        Orientation((2, 0, 1), (True, False, True))
+    ),
+    "sheared": Grid((16, 24, 22), (2.1, 1.0, 1.2), (-6.0, 2.0, 28.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.2588, 0.0, 0.0, 0.9659)),
+    "one slice": Grid((1, 24, 22), (3.0, 1.0, 1.0), (-6.0, 6.0, 40.0)),
+    "three slices": Grid((3, 24, 22), (7.0, 1.0, 1.0), (-6.0, 6.0, 36.0)),
+    "two slices": Grid((2, 24, 22), (9.0, 1.0, 1.0), (-6.0, 6.0, 36.0)),
+}
+
+
+def by_scipy(values, grid, target, order, outside):
+    """Each voxel of the target at its own point; scipy's `mirror` is the spline that ITK continues beyond the outermost centres."""
+    at = grid.indices(target.points(np.argwhere(np.ones(target.shape)))).T
+    found = map_coordinates(values.astype(float), at, order=order, mode="mirror" if order else "nearest")
+    from_edge = np.array(grid.shape) / 2 - np.abs(at.T - (np.array(grid.shape) - 1) / 2)
+    inside, on_edge = (from_edge >= -1e-6).all(axis=1), (np.abs(from_edge) < 1e-4).any(axis=1)
+    found = np.where(inside, np.clip(found, values.min(), values.max()), outside)
+    return found.reshape(target.shape), inside.reshape(target.shape), on_edge.reshape(target.shape)
+
+
+def picture(grid: Grid, seed: int = 0) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(size=grid.shape)
+    return (200 * gaussian_filter(noise, 0.8) - 40).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_images_are_cubic_and_what_is_outside_is_the_minimum(name):
+    grid = OTHERS[name]
+    values = picture(grid)
+    voxels, notices = regridded_image(values, grid, FIRST, file=Path("a.nii"))
+    wanted, inside, on_edge = by_scipy(values, grid, FIRST, 3, values.min())
+    assert voxels.dtype == np.float32
+    assert np.abs(voxels - wanted)[~on_edge].max() < 1e-4 * np.ptp(values) and on_edge.mean() < 0.1
+    assert ((voxels == values.min()) == ~inside)[~on_edge].mean() > 0.99
+    shares = [n.message for n in notices if "field of view" in n.message]
+    assert bool(shares) == (inside.mean() < 0.999)
+    assert not shares or f"covers {100 * inside.mean():.3g} %" in shares[0]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_labels_take_the_nearest_voxel_and_what_is_outside_is_background(name):
+    grid = OTHERS[name]
+    values = np.random.default_rng(1).integers(0, 300, grid.shape).astype(np.uint16)
+    voxels, _ = regridded_labels(values, grid, FIRST, background=7, file=Path("a.nii"))
+    wanted, _, _ = by_scipy(values, grid, FIRST, 0, 7)
+    at = grid.indices(FIRST.points(np.argwhere(np.ones(FIRST.shape)))).reshape(*FIRST.shape, 3)
+    tie = (np.abs(at - np.floor(at) - 0.5) < 1e-3).any(axis=-1)  # midway between voxels either is the nearest
+    assert voxels.dtype == np.uint16 and np.array_equal(voxels[~tie], wanted[~tie]) and tie.mean() < 0.4
+
+
+def test_a_grid_that_is_the_same_but_for_its_axes_gives_the_same_voxels():
+    change = Orientation((1, 2, 0), (True, False, True))
+    values = picture(FIRST)
+    voxels, notices = regridded_image(change.apply(values), FIRST.oriented(change), FIRST, file=Path("a"))
+    assert np.abs(voxels - values).max() < 1e-3 and len(notices) == 1
+    labels = (values > 0).astype(np.uint8)
+    assert np.array_equal(regridded_labels(change.apply(labels), FIRST.oriented(change), FIRST, background=0, file=Path("a"))[0], labels)
+
+
+def test_a_smooth_image_comes_back_from_a_finer_grid():
+    z, y, x = np.indices(FIRST.shape)
+    values = (100 * np.sin(z / 4) * np.cos(y / 5) + 30 * np.sin(x / 3)).astype(np.float32)
+    finer = Grid((40, 44, 44), (0.9, 0.6, 0.6), (-7.0, 5.0, 27.0), turned((3, 5, -8)))
+    there, _ = regridded_image(values, FIRST, finer, file=Path("a"))
+    back, _ = regridded_image(there, finer, FIRST, file=Path("a"))
+    middle = (slice(3, -3), slice(4, -4), slice(4, -4))
+    assert np.abs(back - values)[middle].max() < 0.02 * np.ptp(values)
+
+
+def test_images_of_different_places_are_refused():
+    far = replace(FIRST, origin=(500.0, 0.0, 0.0))
+    with pytest.raises(GridError, match=r"a\.nii: it shows no part of what the first image shows"):
+        regridded_image(picture(far), far, FIRST, file=Path("a.nii"))
