@@ -46,6 +46,11 @@ class FoldFolder:
         return self.path / "history.jsonl"
 
     @property
+    def replayed(self) -> Path:
+        """The history of another fold that this one repeats step by step; there if it was trained by --replay."""
+        return self.path / "replayed.jsonl"
+
+    @property
     def progress(self) -> Path:
         """Loss, Dice and learning rate over the epochs, redrawn as the fold trains."""
         return self.path / "progress.png"
@@ -100,6 +105,11 @@ class Work:
     def dataset(self) -> Path:
         """The dataset's name, channels, groups, and the content key of each case."""
         return self.path / "dataset.json"
+
+    @property
+    def key(self) -> Path:
+        """Whom numbers of patients and cases stand for, where they come from a DICOM export; readable by its owner only, never copied."""
+        return self.path / "key.json"
 
     @property
     def folds(self) -> Path:
@@ -190,9 +200,14 @@ def _flush(path: Path) -> None:
 
 def write_json(path: Path, kind: str, content: dict[str, Any]) -> None:
     """Write `content` sorted, indented, with its schema, whole or not at all."""
-    text = json.dumps({"schema": f"autoseg.{kind}/{SCHEMA_VERSION}", **content}, indent=2, sort_keys=True, allow_nan=False)
+    text = to_json_text(kind, content)
     with appears_whole(path) as beside:
-        beside.write_text(text + "\n", encoding="utf-8")
+        beside.write_text(text, encoding="utf-8")
+
+
+def to_json_text(kind: str, content: dict[str, Any]) -> str:
+    """The text that `write_json` writes."""
+    return json.dumps({"schema": f"autoseg.{kind}/{SCHEMA_VERSION}", **content}, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
 def read_json(path: Path, kind: str) -> dict[str, Any]:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from autoseg.errors import ModelError
@@ -23,6 +27,45 @@ _DECODER = (
     (re.compile(r"decoder\.transpconvs\.(\d+)\.(.+)"), r"decoder.ups.{}.\2"),
     (re.compile(r"decoder\.seg_layers\.(\d+)\.(.+)"), r"heads.{}.\2"),
 )
+
+
+@dataclass(frozen=True)
+class PeerCheckpoint:
+    """What a checkpoint of the peer's holds that matters here.
+
+    weights: under its names. levels: of its network. dataset: its dataset.json. configuration, fold: its own names; None: not said.
+    """
+
+    weights: Mapping[str, torch.Tensor]
+    levels: int
+    dataset: Mapping[str, Any]
+    configuration: str | None
+    fold: int | str | None
+
+
+def read_checkpoint(path: Path) -> PeerCheckpoint:
+    """Read a checkpoint_*.pth of the peer's, tensors and plain values only: code that it might carry is refused, not run.
+
+    Raises:
+        ModelError: damaged, no checkpoint of the peer's, or one that holds more than that.
+    """
+    core = getattr(np, "_core", None) or np.core  # numpy 1 and 2
+    numbers = [np.dtype, core.multiarray.scalar, *{type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "?")}]
+    try:
+        with torch.serialization.safe_globals(numbers):  # the training log beside the weights holds numpy numbers
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what torch raises for a damaged or unsafe file has no common name
+        raise ModelError(
+            f"it cannot be read safely ({type(error).__name__})", file=path, remedy="Give a checkpoint that nnU-Net v2 wrote, undamaged"
+        ) from error
+    weights = content.get("network_weights") if isinstance(content, dict) else None
+    if not isinstance(weights, dict):
+        raise ModelError("it is no checkpoint of nnU-Net v2 (no network_weights)", file=path, remedy="Give its checkpoint_final.pth")
+    stages = [int(found[1]) for key in weights if (found := re.search(r"encoder\.stages\.(\d+)\.", key))]
+    arguments = content.get("init_args") or {}
+    return PeerCheckpoint(
+        weights, max(stages, default=-1) + 1, arguments.get("dataset_json") or {}, arguments.get("configuration"), arguments.get("fold")
+    )
 
 
 def from_peer(weights: Mapping[str, torch.Tensor], *, levels: int, deep_supervision: bool) -> dict[str, torch.Tensor]:

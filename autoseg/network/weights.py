@@ -30,7 +30,7 @@ def save_weights(path: Path, state_dict: Mapping[str, torch.Tensor], about: dict
     from safetensors.torch import save_file
 
     tensors = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state_dict.items()}
-    head = {"schema": SCHEMA, "checksum": _checksum(tensors), "about": json.dumps(about, sort_keys=True, allow_nan=False)}
+    head = {"schema": SCHEMA, "checksum": content_key(tensors), "about": json.dumps(about, sort_keys=True, allow_nan=False)}
     with appears_whole(path) as beside:
         save_file(tensors, beside, metadata=head)
 
@@ -43,7 +43,7 @@ def load_weights(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """
     tensors, head = _read(path, with_tensors=True)
     about, key = _about(path, head)
-    if key != _checksum(tensors):
+    if key != content_key(tensors):
         raise ModelError("its content changed since it was written", file=path, remedy=_REMEDY)
     return tensors, about
 
@@ -79,7 +79,8 @@ def _about(path: Path, head: Mapping[str, str]) -> tuple[dict[str, Any], str]:
         raise ModelError("its description is damaged", file=path, remedy=_REMEDY) from error
 
 
-def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:
+def content_key(tensors: Mapping[str, torch.Tensor]) -> str:
+    """A key of names, types, shapes and values: the same weights have it in whatever file they stand."""
     parts: list[object] = []
     for name in sorted(tensors):
         parts += [name, str(tensors[name].dtype), list(tensors[name].shape), tensors[name].reshape(-1).view(torch.uint8).numpy().data]

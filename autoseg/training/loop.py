@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from autoseg.errors import PlanError, TrainingError
-from autoseg.files import FoldFolder, digest, locked
+from autoseg.files import FoldFolder, locked
 from autoseg.network.precision import autocast
-from autoseg.network.weights import save_weights
+from autoseg.network.transfer import GivenWeights
 from autoseg.planning.folds import Fold
-from autoseg.planning.plan_file import read_plan, write_plan
 from autoseg.planning.schema import Plan
-from autoseg.training import history
+from autoseg.training import checkpoints, history
 from autoseg.training.clock import Clock
+from autoseg.training.determinism import kernels
 from autoseg.training.interruption import Interruption, Stopped
-from autoseg.training.optimisation import clip_gradients, learning_rate, set_learning_rate
-from autoseg.training.patches import Sample, SampleMaker
+from autoseg.training.optimisation import set_learning_rate
+from autoseg.training.patches import SampleMaker
+from autoseg.training.replay import read_replay
+from autoseg.training.rescue import Collapsed, NotFinite, WentWrong
 from autoseg.training.sampling import tickets
-from autoseg.training.setting import Setting, about, fresh_state, make_setting
-from autoseg.training.state import TrainingState, copy_weights, load_checkpoint, save_checkpoint
+from autoseg.training.session import Session, Unread
+from autoseg.training.setting import fresh_state, make_setting
+from autoseg.training.start import frozen_now
+from autoseg.training.state import copy_weights
+from autoseg.training.step import Batch, Outcome, current_rate, make_batch, read, scalars, train_step
 from autoseg.training.targets import dice, overlap_counts
+from autoseg.training.tracking import make_loggers
+from autoseg.training.watching import ProgressPicture, StepLine
 from autoseg.training.workers import SamplePool
 
-BACK_OFFS = 3  # how often a run may go back to its last checkpoint with half the rate
 WORKER_TIMEOUT = 600.0  # seconds; a sample takes seconds at most, a sleeping network disk perhaps a minute
-NORM_SETTLED = 4.0  # steps x momentum after which less than 2 % of running statistics stem from before the first step
-PICTURE_EVERY = 60.0  # seconds; drawing takes about half of one
 
 
 @dataclass(frozen=True)
@@ -46,37 +48,6 @@ class FoldRun:
     steps: int
     seconds: float
     finished: bool
-
-
-@dataclass(frozen=True)
-class Batch:
-    """image: (B, C, *patch) on the device. target: as the loss takes it. cases: one a sample.
-
-    present: (B, outputs), what the cases annotate; None: everything.
-    """
-
-    image: Tensor
-    target: Tensor
-    cases: tuple[str, ...]
-    present: Tensor | None = None
-
-
-class NotFinite(Exception):
-    """A loss that is no number; the argument is the cases of its batch."""
-
-
-@dataclass(frozen=True)
-class _Tools:
-    """What the steps of a session share."""
-
-    setting: Setting
-    state: TrainingState
-    clock: Clock
-    folder: FoldFolder
-    interruption: Interruption
-    line: history.StepLine
-    picture: history.ProgressPicture
-    message: Callable[[str], None]
 
 
 def train_fold(
@@ -91,324 +62,233 @@ def train_fold(
     deadline: float | None,
     quiet: bool,
     message: Callable[[str], None],
+    given: GivenWeights | None = None,
+    extend: bool = False,
+    track: Sequence[str] = (),
 ) -> FoldRun:
     """Train one fold of one configuration, going on from its checkpoint if there is one.
 
     The same plan, seed and epochs give the same weights on a CPU, whatever the number of workers and however often the run was
     interrupted. Held-out cases are looked at each epoch and steer nothing. Ctrl-C and SIGTERM write a checkpoint between two steps.
-
-    A loss that is not finite sends the run back to its last checkpoint with half the learning rate, three times at most.
+    What is done when training goes wrong is the plan's `training.rescue`; see `rescue`.
 
     Args:
         plan: with everything resolved; it is written to `folder.plan` before the first step.
         store: folder of the configuration's prepared cases.
+        folder: a history at `folder.replayed` is repeated step by step, in place of deadline and budget.
         device: a torch device that is there.
         workers: processes that make samples; 0 makes them in this one.
         deadline: time.monotonic() at which training must have ended, its weights written; the schedule is fitted to it. None: by epochs.
         quiet: no progress line on stderr.
         message: takes what the user should know.
+        given: weights to start from; a fold that was begun needs them no more.
+        extend: go on if it has finished, for more epochs or time; see `checkpoints.extend`.
+        track: experiment trackers; see `tracking.make_loggers`.
 
     Raises:
         BusyError: another process trains this fold.
         PlanError: the fold was begun by another plan, or the plan asks for what training does not know.
-        ResourceError: the device lacks the planned precision; the disk is full.
-        TrainingError: a worker failed or hung; the loss stayed not finite, with the last batch's cases; no checkpoint can be read.
+        ModelError: nothing of the given weights fits.
+        ResourceError: the device lacks the planned precision; memory or disk is full.
+        TrainingError: a worker failed or hung; training went wrong for good, with the last batch's cases; no checkpoint can be read.
         KeyboardInterrupt: interrupted; the same call goes on.
     """
     cuda = [torch.device(device)] if torch.device(device).type == "cuda" else []
-    with locked(folder.lock, f"{configuration} fold {fold.name}"), torch.random.fork_rng(cuda), Interruption() as interruption:
+    with (
+        locked(folder.lock, f"{configuration} fold {fold.name}"),
+        torch.random.fork_rng(cuda),
+        kernels(plan.training.deterministic, device),
+        Interruption() as interruption,
+    ):
         setting = make_setting(plan, configuration, fold, store, device)
         state = fresh_state(setting)
-        _resume_or_begin(setting, state, folder, message)
-        clock = Clock(plan.training, reached=state.progress, trained=state.seconds, deadline=deadline)
-        line = history.StepLine(setting.title, quiet=quiet)
-        picture = history.ProgressPicture(folder.history, folder.progress, every=PICTURE_EVERY)
-        tools = _Tools(setting, state, clock, folder, interruption, line, picture, message)
+        setting = checkpoints.begin_or_resume(setting, state, folder, given, message)
+        if extend and state.finished:
+            checkpoints.extend(setting, state, folder, deadline, message)
+        replay = read_replay(folder.replayed) if folder.replayed.is_file() else None
+        session = Session(
+            setting,
+            state,
+            Clock(setting.training, reached=state.progress, trained=state.seconds, deadline=deadline, replay=replay),
+            folder,
+            interruption,
+            StepLine(setting.title, quiet=quiet),
+            ProgressPicture(folder.history, folder.progress),
+            make_loggers(track, folder.path, epochs=state.epochs, message=message),
+            message,
+            Unread(device),
+        )
         try:
             if not (state.finished and folder.weights.is_file()):
-                _checkpoint(tools)
-                while not state.finished:
-                    try:
-                        _train(tools, workers)
-                    except NotFinite as failure:
-                        _back_off(tools, failure)
-                _finish(tools)
+                _train(session, workers)
             interruption.stop_here_if_asked()
         except Stopped:
-            if state.is_finite:
-                save_checkpoint(folder, state)
+            with contextlib.suppress(NotFinite):  # then the last checkpoint stands
+                checkpoints.checkpoint(session)
             message(f"{setting.title} was interrupted after {state.step} steps; the same command goes on from there.")
             raise KeyboardInterrupt from None
         finally:
-            tools.line.end()
+            session.line.end()
     return FoldRun(folder, state.epochs, state.step, state.seconds, state.finished)
 
 
-def _resume_or_begin(setting: Setting, state: TrainingState, folder: FoldFolder, message: Callable[[str], None]) -> None:
-    """Take up the fold where its checkpoint left it, or clear the folder and write its plan."""
-    content = load_checkpoint(folder, message)
-    if content is None:
-        folder.weights.unlink(missing_ok=True)
-        history.keep_rows(folder.history, 0)
-        write_plan(folder.plan, setting.plan)
+def _train(session: Session, workers: int) -> None:
+    """Train to the end, going back where something went wrong; then write the weights."""
+    checkpoints.checkpoint(session)
+    while not session.state.finished:
+        try:
+            _run_epochs(session, workers)
+        except WentWrong as failure:
+            checkpoints.go_back(session, failure)
+    checkpoints.finish(session)
+
+
+def _run_epochs(session: Session, workers: int) -> None:
+    """Epoch after epoch, until the planned number, the deadline or the early stop; of a replay, until an epoch that was cut short."""
+    setting, state, clock = session.setting, session.state, session.clock
+    size, planned = setting.configuration.batch_size, setting.training.steps_per_epoch
+    if clock.is_over(state.epochs):
+        state.finished = True
         return
-    difference = first_difference(read_plan(folder.plan), setting.plan)
-    if difference:
-        raise PlanError(
-            f"{setting.title} was begun by another plan: {difference}",
-            file=folder.plan,
-            remedy="Give the settings that it was begun with, or delete the fold's folder to train it anew",
-        )
-    state.load_state_dict(content)
-    history.keep_rows(folder.history, state.epochs)
-    if not state.finished:
-        message(f"{setting.title} goes on after {state.epochs} epochs and {state.sums.steps} steps.")
-
-
-def first_difference(before: Plan, now: Plan) -> str | None:
-    """The first key, by name, at which two plans disagree on how a fold is trained, with both values."""
-
-    def flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-        if isinstance(value, dict) and value:
-            for name in sorted(value):
-                yield from flat(value[name], f"{key}.{name}" if key else name)
-        else:
-            yield key, value
-
-    # what says why or for how long, but not how
-    apart = {
-        "reasons",
-        "forecast",
-        "autoseg_version",
-        "created_from",
-        "made_for",
-        "recipe",
-        "recipe_options",
-        "default_configurations",
-        "prediction",
-        "postprocessing",
-        "evaluation",
-        "folds",
-    }
-    old, new = (dict(flat(p.model_dump(mode="json", exclude=apart))) for p in (before, now))
-    for key in sorted({*old, *new} - {"training.budget_seconds"}):
-        if old.get(key) != new.get(key):
-            return f"{key} was {old.get(key)!r} and is {new.get(key)!r}"
-    return None
-
-
-def _train(tools: _Tools, workers: int) -> None:
-    """Epoch after epoch, until the planned number, the deadline or the early stop."""
-    setting, state, clock = tools.setting, tools.state, tools.clock
-    batch_size, steps = setting.configuration.batch_size, setting.training.steps_per_epoch
-    wanted = tickets(state.epochs, state.sums.steps, steps, clock.last_epoch, batch_size, setting.held_out_batches)
+    wanted = tickets(state.epochs, state.sums.steps, planned, clock.last_epoch, size, setting.held_out_batches)
     make = SampleMaker(setting.sources)
-    with SamplePool(make, wanted, workers=workers, ahead=2 * batch_size + workers, timeout=WORKER_TIMEOUT) as samples:
-        while not state.finished:
-            tools.line.begin(state.epochs, clock.last_epoch, state.sums.steps, steps)
-            while state.sums.steps < steps and (state.step == 0 or clock.has_time_for(1)):
-                _one_step(tools, samples)
-            cut = state.sums.steps < steps
+    with SamplePool(make, wanted, workers=workers, ahead=2 * size + workers, timeout=WORKER_TIMEOUT) as samples:
+        over = False
+        while not over:
+            steps = clock.steps_in(state.epochs)
+            state.freeze(frozen_now(setting, state.epochs))
+            session.line.begin(state.epochs, clock.last_epoch, state.sums.steps, steps)
+            while session.steps_of_epoch < steps and (state.step == 0 or clock.has_time_for(1)):
+                _one_step(session, samples)
+            session.read_outcomes()
+            cut = state.sums.steps < planned
             over = cut or not clock.has_time_for(setting.held_out_batches)
-            held_out = None if over else _look_at_held_out(tools, samples)
+            held_out = None if over else _look_at_held_out(session, samples)
             if state.sums.steps:
-                _close_epoch(tools, held_out, cut)
-            state.finished = over or state.epochs == clock.last_epoch or state.early_stop.stop
+                _close_epoch(session, held_out, cut)
+            state.finished = clock.is_over(state.epochs) or (not clock.repeats and (over or state.early_stop.stop))
+            over = over or state.finished
 
 
-def _one_step(tools: _Tools, samples: SamplePool) -> None:
+def _one_step(session: Session, samples: SamplePool) -> None:
     """Wait for a batch, train on it, note it; then a checkpoint if one is due, and the end if it was asked for."""
-    setting, state, clock = tools.setting, tools.state, tools.clock
+    setting, state, clock = session.setting, session.state, session.clock
     began = time.monotonic()
-    batch = _next_batch(tools, samples)
+    batch = _next_batch(session, samples)
     waited = time.monotonic() - began
+    for change in clock.changes_at(state.step):
+        state.change(rate_factor=change["rate_factor"], parts=change["parts"])
     state.progress = clock.progress(state.step, state.progress)
     set_learning_rate(state.optimiser, current_rate(setting, state))
-    loss, parts, counts = train_step(setting, state, batch)
+    session.unread.add(train_step(setting, state, batch, session.message))
     state.step += 1
-    state.sums.add(loss, parts, counts)
-    if clock.by_time:
+    if clock.planned_steps is None:
         state.sums.progress.append(state.progress)
     state.sums.waited += waited
     clock.note_step(time.monotonic() - began)
-    _note_time(tools)
-    tools.line.step(state.sums, history.mean_of(dice(state.sums.counts)))
+    session.note_time()
+    if session.unread.is_due:
+        session.read_outcomes()
+    session.line.step(state.sums, _by_name(session, state.sums), clock.seconds_left(state.step))
     if clock.checkpoint_is_due():
-        _checkpoint(tools)
-    tools.interruption.stop_here_if_asked()
+        checkpoints.checkpoint(session)
+    session.interruption.stop_here_if_asked()
 
 
-def _note_time(tools: _Tools) -> None:
-    seconds = tools.clock.lap()
-    tools.state.seconds += seconds
-    tools.state.sums.seconds += seconds
-
-
-def current_rate(setting: Setting, state: TrainingState) -> float:
-    """The learning rate of the step that begins now."""
-    base = state.plateau.rate if setting.training.schedule.name == "plateau" else setting.training.optimiser.lr
-    return learning_rate(setting.training.schedule, base, state.progress) * state.rate_factor
-
-
-def train_step(setting: Setting, state: TrainingState, batch: Batch) -> tuple[float, dict[str, float], list[list[int]]]:
-    """One step of the optimiser.
-
-    Returns:
-        The loss, its scalar parts, and TP, FP, FN of each foreground output.
-
-    Raises:
-        NotFinite: the loss is no number; nothing has changed.
-    """
-    state.network.train()
-    state.optimiser.zero_grad(set_to_none=True)
-    with autocast(setting.precision, setting.device):
-        outputs = state.network(batch.image)
-    loss, parts = setting.loss(outputs, batch.target, batch.present)
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise NotFinite(batch.cases)
-    state.scaler.scale(loss).backward()
-    state.scaler.unscale_(state.optimiser)
-    clip_gradients(state.network.parameters(), setting.training.gradient_clip)
-    state.scaler.step(state.optimiser)
-    state.scaler.update()
-    if state.average is not None:
-        state.average.update(state.network)
-    logits = outputs if isinstance(outputs, Tensor) else outputs[0]
-    return value, _scalars(parts), overlap_counts(logits, batch.target, setting.labels.ignore_index, batch.present).tolist()
+def _next_batch(session: Session, samples: SamplePool) -> Batch:
+    with session.interruption.waiting():
+        taken = [next(samples) for _ in range(session.setting.configuration.batch_size)]
+    return make_batch(session.setting, taken)
 
 
 @torch.no_grad()
-def _look_at_held_out(tools: _Tools, samples: SamplePool) -> history.EpochSums | None:
+def _look_at_held_out(session: Session, samples: SamplePool) -> history.EpochSums | None:
     """Loss and counts on patches of held-out cases, in evaluation mode: nothing of the training changes by it."""
-    setting, state, sums = tools.setting, tools.state, history.EpochSums()
+    setting, state, sums = session.setting, session.state, history.EpochSums()
     state.network.eval()
+    outcomes = []
     for _ in range(setting.held_out_batches):
-        batch = _next_batch(tools, samples)
+        batch = _next_batch(session, samples)
         with autocast(setting.precision, setting.device):
             logits = state.network(batch.image)
         loss, parts = setting.plain_loss(logits, batch.target, batch.present)
-        sums.add(float(loss), _scalars(parts), overlap_counts(logits, batch.target, setting.labels.ignore_index, batch.present).tolist())
+        counts = overlap_counts(logits, batch.target, setting.labels.ignore_index, batch.present)
+        outcomes.append(Outcome(state.step, loss, scalars(parts), counts, batch.cases))
+    for loss, parts, counts in read(outcomes):
+        sums.add(loss, parts, counts)
     return sums if sums.steps else None
 
 
-def _close_epoch(tools: _Tools, held_out: history.EpochSums | None, cut: bool) -> None:
-    """What an epoch's mean training loss decides, and its row in the history.
+def _close_epoch(session: Session, held_out: history.EpochSums | None, cut: bool) -> None:
+    """What an epoch's training patches decide, and its row in the history.
 
-    An epoch that the deadline cut decides only if at least half of its steps were done: few steps are noise.
+    An epoch that was cut short decides only if at least half of its steps were done: few steps are noise.
+
+    Raises:
+        NotFinite: a weight is no number.
+        Collapsed: the network has lost the foreground for good; the epoch is closed.
     """
-    setting, state, sums = tools.setting, tools.state, tools.state.sums
+    setting, state, sums = session.setting, session.state, session.state.sums
     rate = current_rate(setting, state)
     if not state.is_finite:
-        raise NotFinite(())
-    if not cut or 2 * sums.steps >= setting.training.steps_per_epoch:
-        if state.early_stop.step(sums.mean_loss) and setting.training.predict_with == "best_training_loss":
-            state.best = copy_weights(state.network)
-        if setting.training.schedule.name == "plateau":
-            state.plateau.step(sums.mean_loss, setting.training.schedule)
-    _note_time(tools)
-    history.append_row(tools.folder.history, _row(setting, state, held_out, rate))
+        raise NotFinite(state.step, session.unread.cases)
+    verdict = "sound" if cut and 2 * sums.steps < setting.training.steps_per_epoch else _judge(session)
+    session.note_time()
+    row = _row(session, held_out, rate)
+    history.append_row(session.folder.history, row)
     state.epochs += 1
     state.sums = history.EpochSums()
-    tools.picture.update()
+    for logger in session.loggers:
+        logger(row)
+    session.picture.update()
+    if verdict == "slow":
+        session.message(
+            f"{setting.title}: no foreground has been found in {state.epochs} epochs. Training goes on; if it stays so, plan with "
+            "--set training.oversampling.foreground=0.33 or a lower training.optimiser.lr."
+        )
+    if verdict == "collapsed":
+        raise Collapsed(state.epochs, setting.training.rescue.collapse_epochs, session.unread.cases)
 
 
-def _row(setting: Setting, state: TrainingState, held_out: history.EpochSums | None, rate: float) -> dict[str, Any]:
-    sums, names = state.sums, setting.labels.names
+def _judge(session: Session) -> str:
+    """What the epoch's mean training loss and counts decide: which weights are best, the next rate, the stop, and whether all is well."""
+    state, sums, training = session.state, session.state.sums, session.setting.training
+    verdict = state.watch.step(sums.counts, history.mean_of(dice(sums.counts)), training.rescue)
+    improved = state.early_stop.step(sums.mean_loss)
+    copy = None
+    if training.rescue.collapse_epochs is not None and state.watch.finds and sums.mean_loss < state.sound_loss:
+        copy = state.sound = copy_weights(state.network)
+        state.sound_loss = sums.mean_loss
+    if improved and training.predict_with == "best_training_loss":
+        state.best = copy or copy_weights(state.network)
+    if training.schedule.name == "plateau":
+        state.plateau.step(sums.mean_loss, training.schedule)
+    return verdict
 
-    def named(of: history.EpochSums) -> dict[str, float | None]:
-        return dict(zip(names, dice(of.counts), strict=True))
 
+def _row(session: Session, held_out: history.EpochSums | None, rate: float) -> dict[str, Any]:
+    state, sums = session.state, session.state.sums
     row = {
         "epoch": state.epochs + 1,
         "step": state.step,
         "steps": sums.steps,
         "loss": sums.mean_loss,
         **sums.mean_parts(),
-        "dice": named(sums),
+        "dice": _by_name(session, sums),
         "mean_dice": history.mean_of(dice(sums.counts)),
-        "val_loss": None if held_out is None else _finite(held_out.mean_loss),
-        "val_dice": None if held_out is None else named(held_out),
+        "val_loss": None if held_out is None or not math.isfinite(held_out.mean_loss) else held_out.mean_loss,
+        "val_dice": None if held_out is None else _by_name(session, held_out),
         "lr": rate,
         "progress": state.progress,
         "seconds": round(state.seconds, 3),
         "epoch_seconds": round(sums.seconds, 3),
         "data_wait": round(sums.waited / sums.seconds, 4) if sums.seconds else 0.0,
     }
-    return {**row, "step_progress": sums.progress} if sums.progress else row
+    pace = {"step_progress": sums.progress} if session.clock.planned_steps is None else {"planned_steps": session.clock.planned_steps}
+    return row | pace | ({"changes": state.changes} if state.changes else {})
 
 
-def _back_off(tools: _Tools, failure: NotFinite) -> None:
-    """Return to the last checkpoint with half the learning rate.
-
-    Raises:
-        TrainingError: it was done three times already.
-    """
-    state, cases = tools.state, ", ".join(failure.args[0]) or "unknown"
-    factor, times = state.rate_factor / 2, state.back_offs + 1
-    at = state.step
-    if times > BACK_OFFS:
-        raise TrainingError(
-            f"{tools.setting.title}: the loss is not finite at step {at + 1}, also after {BACK_OFFS} returns to a checkpoint with half "
-            f"the learning rate; the last batch's cases: {cases}",
-            remedy="Look at these cases with doctor; if they are sound, plan with a lower training.optimiser.lr or a gradient_clip",
-        )
-    state.load_state_dict(load_checkpoint(tools.folder, tools.message))
-    state.rate_factor, state.back_offs = factor, times
-    history.keep_rows(tools.folder.history, state.epochs)
-    tools.message(
-        f"{tools.setting.title}: the loss is not finite at step {at + 1} (cases {cases}); "
-        f"back at step {state.step} with the rate x {factor:g}."
-    )
-
-
-def _checkpoint(tools: _Tools) -> None:
-    """Write the checkpoint, unless a weight is no number: then the last one is worth more."""
-    if not tools.state.is_finite:
-        raise NotFinite(())
-    began = time.monotonic()
-    save_checkpoint(tools.folder, tools.state)
-    tools.clock.note_checkpoint(time.monotonic() - began)
-
-
-def _finish(tools: _Tools) -> None:
-    """The last checkpoint, then the weights that predict: their file says that training is done."""
-    setting, state, folder = tools.setting, tools.state, tools.folder
-    save_checkpoint(folder, state)
-    norm = setting.configuration.network.norm
-    if norm.name == "batch" and state.step * norm.momentum < NORM_SETTLED:
-        tools.message(
-            f"{setting.title}: batch norm's running statistics with momentum {norm.momentum:g} need some "
-            f"{NORM_SETTLED / norm.momentum:.0f} steps and saw {state.step}; expect poor predictions. Train longer, or plan with "
-            "--set network.norm.momentum=0.1."
-        )
-    weights = {
-        "best_training_loss": state.best,
-        "average": state.average.weights() if state.average else None,
-        "last": None,
-    }[setting.training.predict_with]
-    plan_digest = digest(setting.plan.model_dump(mode="json"))
-    save_weights(folder.weights, weights or state.network.state_dict(), about(setting, state, plan_digest))
-    tools.picture.update(at_last=True)
-
-
-def _next_batch(tools: _Tools, samples: SamplePool) -> Batch:
-    setting = tools.setting
-    with tools.interruption.waiting():
-        taken: list[Sample] = [next(samples) for _ in range(setting.configuration.batch_size)]
-    image = torch.from_numpy(np.stack([s.image for s in taken]))
-    exchanged = [s.exchanged for s in taken]
-    target = setting.form.targets(np.stack([s.labels for s in taken]), exchanged)
-    present = setting.form.present([s.annotated for s in taken], exchanged)
-    image = image.to(setting.device, non_blocking=True).contiguous(memory_format=setting.layout)
-    present = None if present is None else present.to(setting.device, non_blocking=True)
-    return Batch(image, target.to(setting.device, non_blocking=True), tuple(s.case for s in taken), present)
-
-
-def _scalars(parts: dict[str, Any]) -> dict[str, float]:
-    """The loss's parts that are one number."""
-    return {name: float(value) for name, value in parts.items() if not isinstance(value, Tensor) or value.ndim == 0}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _by_name(session: Session, sums: history.EpochSums) -> dict[str, float | None]:
+    """Dice of each output."""
+    names = session.setting.labels.names
+    return dict(zip(names, dice(sums.counts) or [None] * len(names), strict=True))

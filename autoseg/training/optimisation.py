@@ -151,6 +151,12 @@ class WeightAverage:
         torch._foreach_lerp_(averages, values, 1 - decay)
         self.updates += 1
 
+    def restart(self, network: nn.Module) -> None:
+        """Forget what was averaged, and begin anew with the network's weights as they are now."""
+        self.updates = 0
+        for name, tensor in network.state_dict().items():
+            self.average[name].copy_(_master(tensor))
+
     def weights(self) -> dict[str, Tensor]:
         """The averages as a state dict of the network; not copied."""
         return self.average

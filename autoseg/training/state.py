@@ -14,6 +14,7 @@ from autoseg.errors import TrainingError
 from autoseg.files import FoldFolder, appears_whole
 from autoseg.training.history import EpochSums
 from autoseg.training.optimisation import EarlyStop, Plateau, WeightAverage
+from autoseg.training.rescue import ForegroundWatch
 
 FORMAT = "autoseg.checkpoint/1"
 
@@ -23,12 +24,18 @@ class TrainingState:
     """What one fold's training has come to.
 
     best: weights after the epoch of the lowest training loss, on the CPU; kept only where they predict.
+    sound: weights after the epoch of the lowest training loss among those that found the foreground, on the CPU; kept only where a
+        collapse is judged. sound_loss: that loss.
     step: training steps done, over all epochs.
     epochs: epochs that are closed, each a row of the history.
     sums: of the epoch that is open; its `steps` say how far it is.
     seconds: spent training, over all sessions.
     progress: of the last step, 0 to 1.
-    rate_factor: what the learning rate is multiplied by after back-offs.
+    rate_factor: what the learning rate is multiplied by after returns.
+    returns: how often the run went back.
+    parts: into how many parts a batch is split, since it does not fit in memory whole.
+    changes: each change of rate_factor or parts, with the step from which it holds.
+    frozen: names of parameters and buffers that stay as they are for now.
     finished: no further step will be done.
     """
 
@@ -38,18 +45,27 @@ class TrainingState:
     plateau: Plateau
     early_stop: EarlyStop
     average: WeightAverage | None
+    watch: ForegroundWatch = field(default_factory=ForegroundWatch)
     best: dict[str, Tensor] | None = None
+    sound: dict[str, Tensor] | None = None
+    sound_loss: float = float("inf")
     step: int = 0
     epochs: int = 0
     sums: EpochSums = field(default_factory=EpochSums)
     seconds: float = 0.0
     progress: float = 0.0
     rate_factor: float = 1.0
-    back_offs: int = 0
+    returns: int = 0
+    parts: int = 1
+    changes: list[dict[str, Any]] = field(default_factory=list)
     finished: bool = False
+    frozen: frozenset[str] = frozenset()
 
-    _PARTS = ("network", "optimiser", "scaler", "plateau", "early_stop", "average")
-    _VALUES = ("best", "step", "epochs", "seconds", "progress", "rate_factor", "back_offs", "finished")
+    _PARTS = ("network", "optimiser", "scaler", "plateau", "early_stop", "average", "watch")
+    _VALUES = (
+        *("best", "sound", "sound_loss", "step", "epochs", "seconds", "progress"),
+        *("rate_factor", "returns", "parts", "changes", "finished"),
+    )
 
     def state_dict(self) -> dict[str, Any]:
         """Everything, with torch's generators, as tensors and plain values."""
@@ -78,8 +94,37 @@ class TrainingState:
 
     @property
     def is_finite(self) -> bool:
-        """Whether every weight is a number."""
-        return all(bool(torch.isfinite(p).all()) for p in self.network.parameters())
+        """Whether every weight is a number. Waits for the device."""
+        return bool(torch.stack([torch.isfinite(p).all() for p in self.network.parameters()]).all())
+
+    def change(self, *, rate_factor: float | None = None, parts: int | None = None) -> None:
+        """Change the rate's factor or the parts of a batch from the next step on, and note it."""
+        self.rate_factor = self.rate_factor if rate_factor is None else rate_factor
+        self.parts = self.parts if parts is None else parts
+        self.changes = [*self.changes, {"step": self.step, "rate_factor": self.rate_factor, "parts": self.parts}]
+
+    def go_back_to_sound_weights(self) -> None:
+        """Take the weights that found the foreground; moments and averages of what came after are forgotten."""
+        self.network.load_state_dict(self.sound)
+        self.optimiser.state.clear()
+        if self.average is not None:
+            self.average.restart(self.network)
+        self.watch = ForegroundWatch(ever=True)
+
+    def freeze(self, names: frozenset[str]) -> None:
+        """Hold these parameters and buffers as they are; all others are free."""
+        for name, parameter in self.network.named_parameters():
+            if name in names ^ self.frozen:  # what a network of one's own has frozen stays so
+                parameter.requires_grad_(name not in names)
+        self.frozen = names
+
+    def ready_to_learn(self) -> None:
+        """Put the network into training mode, except for norms whose running statistics are frozen."""
+        self.network.train()
+        if self.frozen:
+            for name, module in self.network.named_modules():
+                if f"{name}.running_mean" in self.frozen:
+                    module.eval()
 
 
 def copy_weights(network: nn.Module) -> dict[str, Tensor]:
@@ -127,11 +172,11 @@ def load_checkpoint(folder: FoldFolder, message: Callable[[str], None]) -> dict[
 
 
 def _generators() -> dict[str, Any]:
-    cuda = [torch.cuda.get_rng_state()] if torch.cuda.is_available() and torch.cuda.is_initialized() else []
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []
     return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
 
 def _set_generators(states: dict[str, Any]) -> None:
     torch.set_rng_state(states["cpu"])
-    if states["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"][0])
+    if states["cuda"] and torch.cuda.is_available() and torch.cuda.device_count() == len(states["cuda"]):
+        torch.cuda.set_rng_state_all(states["cuda"])

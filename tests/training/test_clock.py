@@ -53,7 +53,7 @@ def test_the_end_is_kept_free_for_writing(now):
     clock = Clock(plan(), reached=0, trained=0, deadline=now.value + 20)
     clock.note_step(1)
     assert clock.has_time_for(10)
-    clock.note_checkpoint(4)
+    clock.note_checkpoint(8)
     assert not clock.has_time_for(10)
 
 

@@ -1,4 +1,4 @@
-"""history.jsonl survives a kill, and its picture is drawn from it."""
+"""history.jsonl survives a kill, and its sums are means."""
 
 from __future__ import annotations
 
@@ -37,15 +37,3 @@ def test_sums_are_means_over_steps_and_pooled_counts():
     sums.add(1.0, {"tversky": 0.5}, [[10, 20, 30]])
     assert (sums.steps, sums.mean_loss, sums.mean_parts(), sums.counts) == (2, 1.5, {"tversky": 1.0}, [[11, 22, 33]])
     assert EpochSums(**sums.state()) == sums
-
-
-def test_picture_appears_whole_and_not_too_often(tmp_path):
-    path, picture = tmp_path / "history.jsonl", tmp_path / "progress.png"
-    drawing = history.ProgressPicture(path, picture, every=1000)
-    history.append_row(path, row(1))
-    history.append_row(path, row(2))
-    drawing.update()
-    assert not picture.exists()
-    drawing.update(at_last=True)
-    assert picture.read_bytes()[:4] == b"\x89PNG"
-    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []

@@ -19,7 +19,7 @@ from autoseg.files import locked
 from autoseg.network.weights import load_weights
 from autoseg.planning.plan_file import read_plan
 from autoseg.preprocessing.store import write_case
-from autoseg.training import history, loop
+from autoseg.training import history, loop, watching
 from autoseg.training.state import previous_checkpoint
 
 
@@ -46,7 +46,7 @@ class Interrupted:
 def no_picture(monkeypatch, request) -> None:
     """Drawing takes longer than training here; one test looks at the picture."""
     if "picture" not in request.node.name:
-        monkeypatch.setattr(history, "draw_progress", lambda rows, path: None)
+        monkeypatch.setattr(watching, "draw_progress", lambda rows, path: None)
 
 
 def test_a_run_leaves_its_plan_weights_history_and_picture(make_fold):
@@ -321,11 +321,11 @@ class BadLoss:
     def __init__(self, monkeypatch, bad) -> None:
         real, self.calls = loop.train_step, 0
 
-        def step(setting, state, batch):
+        def step(setting, state, batch, message):
             self.calls += 1
             if self.calls in bad:
                 batch = replace(batch, image=batch.image * float("nan"))
-            return real(setting, state, batch)
+            return real(setting, state, batch, message)
 
         monkeypatch.setattr(loop, "train_step", step)
 
@@ -362,7 +362,7 @@ def test_values_that_training_cannot_obey_are_refused(make_fold):
     made = make_fold()
     with pytest.raises(PlanError, match="weight_average"):
         made.again("a", predict_with="average", weight_average=None).train()
-    with pytest.raises(PlanError, match=r"training\.start"):
+    with pytest.raises(PlanError, match="--weights"):
         made.again("b", start__freeze_epochs=2).train()
 
 
