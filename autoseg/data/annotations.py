@@ -8,14 +8,14 @@ import numpy as np
 
 from autoseg.data.dicom_headers import INSTALL, has_pydicom
 from autoseg.data.names import is_dicom, outline_kind, outlines_in
-from autoseg.data.placing import NEAR_VOXELS, SAME_VOXELS, onto
+from autoseg.data.placing import NEAR_VOXELS, REGRID, SAME_VOXELS, onto
 from autoseg.data.regridding import regridded_labels
 from autoseg.data.segments import Canvas, Segments
 from autoseg.data.slicer import is_slicer, read_slicer
 from autoseg.errors import AutosegError, DatasetError, GridError, UnreadableFileError
 from autoseg.geometry import Grid
 
-OTHER_GRID = "Pair it with the image that it was drawn on, or use plan-and-preprocess --regrid to-first"
+OTHER_GRID = f"Pair it with the image that it was drawn on, or {REGRID}"
 
 
 def names_segments(path: Path) -> bool:

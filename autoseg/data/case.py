@@ -78,6 +78,7 @@ class Case:
     orientation: what was applied to the stored (and straightened) array; `autoseg.data.writing.on_stored_grid` brings results back.
     content_key: of the image's voxels as stored, in LPS order, so that the same image is known in any file format.
     notices: warnings that the reader has about it.
+    combinations: what each value of `labels` stands for, as names, where the label file names its segments and no labels were given.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Case:
     orientation: Orientation
     content_key: str
     notices: tuple[Problem, ...] = ()
+    combinations: tuple[tuple[str, ...], ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from autoseg.data.placing import NEAR_VOXELS, place
+from autoseg.data.placing import NEAR_VOXELS, REGRID, place
 from autoseg.data.segments import Canvas, tidy
 from autoseg.errors import GridError, LabelError, UnreadableFileError
 from autoseg.geometry import Grid
@@ -136,7 +136,7 @@ def _lay(canvas: Canvas, name: str, mask: np.ndarray, steps: np.ndarray, origin:
         raise GridError(
             f"its pixels are no voxels of the image: frames lie {off:.2g} voxels beside them, or are of another spacing",
             file=path,
-            remedy="Pair it with the series that it was drawn on, or use plan-and-preprocess --regrid to-first",
+            remedy=f"Pair it with the series that it was drawn on, or {REGRID}",
         )
     third = 3 - int(axes.sum())
     where: list[slice | int] = [0, 0, 0]

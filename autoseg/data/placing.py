@@ -13,6 +13,7 @@ from autoseg.geometry import Grid, Orientation, Triple, to_lps
 SAME_VOXELS = 0.01  # lattices closer than this are one, without a word
 NEAR_VOXELS = 0.1  # closer than this: one lattice, with a warning; farther: different grids
 MENDED_SHEAR_DEGREES, MENDED_VOXELS = 1.0, 0.5  # axes closer to perpendicular, where that moves no corner farther, are made so
+REGRID = "use --regrid to-first (plan-and-preprocess, doctor), after which predict resamples as well"
 FURTHEST_SHEAR_DEGREES = 45.0  # no gantry tilts so far: beyond it the header is wrong
 
 
@@ -125,7 +126,7 @@ def match(grid: Grid, other: Grid, *, what: str, file: object) -> tuple[Orientat
         raise GridError(
             f"its shape is {other.shape} (z, y, x), that of {what} is {grid.shape}",
             file=file,
-            remedy="Resample one onto the other's grid, or pair the right files",
+            remedy=f"Pair the right files, or {REGRID}",
         )
     apart = grid.distance(moved)
     if apart <= SAME_VOXELS:
@@ -135,9 +136,7 @@ def match(grid: Grid, other: Grid, *, what: str, file: object) -> tuple[Orientat
     if apart <= NEAR_VOXELS:
         return change, (GridError(f"{found}; taken as the same", file=file, remedy="Nothing need be done"),)
     detail = f"spacing {millimetres(moved.spacing)} against {millimetres(grid.spacing)}, origin {_point(moved)} against {_point(grid)}"
-    raise GridError(
-        f"{found} ({detail})", file=file, remedy="Copy the geometry if the voxels do match, else resample one onto the other's grid"
-    )
+    raise GridError(f"{found} ({detail})", file=file, remedy=f"Copy the geometry if the voxels do match, else {REGRID}")
 
 
 def millimetres(spacing) -> str:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from autoseg.data.annotations import names_segments, read_annotation
 from autoseg.data.case import Case, CaseFiles, LabelMap, Volume
 from autoseg.data.formats import read_pixels
-from autoseg.data.labels import smallest_unsigned
+from autoseg.data.labels import LabelSet, smallest_unsigned
 from autoseg.data.pixels import Pixels
 from autoseg.data.placing import match, orientation_for
+from autoseg.data.regridding import regridded_image, regridded_labels
+from autoseg.data.segments import Names, as_values, overlap_doubts, some
 from autoseg.data.shearing import straight_image, straight_labels
 from autoseg.errors import AutosegError, ChannelError, GridError, IntensityError, LabelError, Problem
 from autoseg.geometry import Grid, Orientation
@@ -22,32 +25,50 @@ from autoseg.geometry import Grid, Orientation
 INTEGER_TOLERANCE = 1e-3
 
 
-def read_case(files: CaseFiles, channels: int, *, orientation: Literal["lps", "as_stored"]) -> Case:
+def read_case(
+    files: CaseFiles,
+    channels: int,
+    *,
+    orientation: Literal["lps", "as_stored"],
+    regrid: Literal["none", "to_first"] = "none",
+    labels: LabelSet | None = None,
+) -> Case:
     """One case, checked, in the dataset's orientation; labels in file values.
 
     Args:
         files: where it lies: one file a channel, or one file or folder with all channels.
         channels: how many channels it must have.
         orientation: `lps` brings the axes to LPS, `as_stored` leaves them as the first image file has them.
+        regrid: `to_first` resamples channels and labels that lie on another grid onto the first image's; `none` refuses them.
+        labels: what becomes of an annotation that names its segments; None numbers the combinations of names that occur in it.
 
     Raises:
         UnreadableFileError, GridError, ChannelError, LabelError, IntensityError, DatasetError: each names case, file, cause, remedy.
     """
     try:
-        return _read_case(files, channels, orientation)
+        return _read_case(files, channels, orientation, regrid == "to_first", labels)
     except AutosegError as error:
         raise _named(error, files) from error
 
 
-def read_labels(path: Path, *, case: str) -> LabelMap:
+def read_labels(path: Path, *, case: str, onto: Grid | None = None, labels: LabelSet | None = None) -> LabelMap:
     """A label map in its stored orientation, in the smallest unsigned type.
+
+    Args:
+        onto: the grid that an annotation of named segments is laid on, which has none of its own.
+        labels: what these segments become.
 
     Raises:
         UnreadableFileError, GridError: as for images.
-        LabelError: negative or non-integer values, or several channels.
+        LabelError: negative or non-integer values, or several channels; named segments without grid or labels.
     """
     try:
-        return _label_map(path)[0]
+        if not names_segments(path):
+            return _label_map(path)[0]
+        if onto is None or labels is None:
+            message = "its segments have names, which nothing here says the values of"
+            raise LabelError(message, file=path, remedy="Declare the names under `labels` of a dataset.json (evaluate --labels)")
+        return LabelMap(_named_segments(path, None, onto, False, labels)[0], onto)
     except AutosegError as error:
         raise error.in_case(case) from error
 
@@ -78,38 +99,38 @@ def case_of_array(name: str, image: np.ndarray, stored: Grid, *, orientation: Li
     return Case(name, Volume(voxels, stored.straight().oriented(change)), None, stored, change, key)
 
 
-def _read_case(files: CaseFiles, channels: int, wanted: str) -> Case:
+def _read_case(files: CaseFiles, channels: int, wanted: str, regrid: bool, meant: LabelSet | None) -> Case:
     # one file at a time: a channel's raw values are let go before the next file is read
     pixels = read_pixels(files.images[0], files.choice(0))
-    stored, first_placed = pixels.grid, pixels.placed
+    first = replace(pixels, values=pixels.values[:0])
+    stored = first.grid
     change = orientation_for(stored.straight(), wanted)
     grid = stored.straight().oriented(change)
     voxels = np.empty((channels, *grid.shape), np.float32)
     slanted: list[np.ndarray] = []
+    resampled: dict[int, str] = {}
     notices: list[AutosegError] = []
     for number, path in enumerate(files.images):
         if number:
             pixels = read_pixels(path, files.choice(number))
         values, said = _channels_wanted(pixels, channels, files.images, number)
-        onto_first = Orientation()
         if number:
-            onto_first, near = _fit(stored, first_placed, pixels, what=files.images[0].name, file=path)
-            said += near
+            fitted = _onto_first(first, replace(pixels, values=values), regrid, what=files.images[0].name, file=path)
+            values, said = fitted.values, [*said, *fitted.notices]
+            resampled |= {number: fitted.key} if fitted.key else {}
         notices += [*pixels.doubts, *said]
-        slanted += _fill(voxels[number : number + len(values)], onto_first.apply(values), stored, change, path)
+        slanted += _fill(voxels[number : number + len(values)], values, stored, change, path)
         del pixels, values
-    labels = None
+    labels, combinations = None, None
     if files.label is not None:
-        found, placed, doubts = _label_map(files.label)
-        itself = Pixels(found.voxels[None], found.grid, placed=placed)
-        onto_image, near = _fit(stored, first_placed, itself, what="the image", file=files.label)
-        upright = onto_image.apply(found.voxels)
-        labels = LabelMap(np.ascontiguousarray(change.apply(straight_labels(upright, stored) if stored.sheared else upright)), grid)
-        notices += [*doubts, *near]
+        found, combinations, doubts = _labels_of(files, first, regrid, meant)
+        labels = LabelMap(np.ascontiguousarray(change.apply(straight_labels(found, stored) if stored.sheared else found)), grid)
+        notices += doubts
     shown, lying = (np.stack(slanted), stored) if stored.sheared else (voxels, grid)
-    key = content_key(orientation_for(lying, "lps").apply(shown))
+    kept = shown if not resampled else shown[[number for number in range(channels) if number not in resampled]]
+    key = _joint_key(content_key(orientation_for(lying, "lps").apply(kept)), resampled)
     said = tuple(Problem.of(_named(notice, files), "warning") for notice in notices)
-    return Case(files.case, Volume(voxels, grid), labels, stored, change, key, said)
+    return Case(files.case, Volume(voxels, grid), labels, stored, change, key, said, combinations)
 
 
 def _named(error: AutosegError, files: CaseFiles) -> AutosegError:
@@ -149,19 +170,105 @@ def _count(channels: int) -> str:
     return f"{channels} channel" + ("" if channels == 1 else "s")
 
 
-def _fit(stored: Grid, placed: bool, pixels: Pixels, *, what: str, file: Path) -> tuple[Orientation, list[AutosegError]]:
-    """How a channel's or label map's array comes to lie on the first image's grid; what says no place fits any grid of its shape."""
-    if placed and pixels.placed:
-        change, near = match(stored, pixels.grid, what=what, file=file)
-        return change, list(near)
-    if pixels.grid.shape != stored.shape:
+@dataclass(frozen=True)
+class _Fitted:
+    """A file's channels on the first image's stored grid.
+
+    key: of what was resampled, as it was before, and of how it lay; empty where nothing was.
+    """
+
+    values: np.ndarray
+    notices: tuple[AutosegError, ...]
+    key: str = ""
+
+
+def _onto_first(first: Pixels, pixels: Pixels, regrid: bool, *, what: str, file: Path, background: int | None = None) -> _Fitted:
+    """A channel's or label map's array on the first image's grid: the same lattice, or resampled where that is wanted.
+
+    Args:
+        first: the first image; only its grid and whether it is placed matter.
+        background: what a label map has outside of its field of view; None: it is an image.
+
+    Raises:
+        GridError: another grid, and `regrid` is not wanted or nothing in common.
+    """
+    if not (first.placed and pixels.placed):
+        return _Fitted(pixels.values, _unplaced(first, pixels, what, file))
+    try:
+        change, near = match(first.grid, pixels.grid, what=what, file=file)
+        return _Fitted(change.apply(pixels.values), tuple(near))
+    except GridError:
+        if not regrid:
+            raise
+    if background is not None:
+        voxels, notices = regridded_labels(pixels.values[0], pixels.grid, first.grid, background=background, file=file)
+    else:
+        _require_image(np.asarray(pixels.values, np.float32), file)
+        voxels, notices = regridded_image(pixels.values[0], pixels.grid, first.grid, file=file)
+    upright, own = orientation_for(first.grid, "lps"), orientation_for(pixels.grid, "lps")
+    corners = pixels.grid.oriented(own).indices(first.grid.oriented(upright).corners())
+    how = np.round(corners * 10 * np.pi).astype(int)  # in steps that no spacing is a multiple of: headers' rounding must not decide
+    return _Fitted(voxels[None], tuple(notices), content_key(own.apply(pixels.values)) + repr(how.tolist()))
+
+
+def _joint_key(key: str, resampled: Mapping[int, str]) -> str:
+    """The content key of a case of which some channels were resampled: of what they were before, since splines round by machine."""
+    if not resampled:
+        return key
+    return hashlib.blake2b(repr((key, sorted(resampled.items()))).encode(), digest_size=16).hexdigest()
+
+
+def _unplaced(first: Pixels, pixels: Pixels, what: str, file: Path) -> tuple[AutosegError, ...]:
+    """What is to be said where a file does not tell its place in the patient: it fits any grid of its shape."""
+    if pixels.grid.shape != first.grid.shape:
         raise GridError(
-            f"its shape is {pixels.grid.shape} (z, y, x), that of {what} is {stored.shape}", file=file, remedy="Pair the right files"
+            f"its shape is {pixels.grid.shape} (z, y, x), that of {what} is {first.grid.shape}", file=file, remedy="Pair the right files"
         )
-    if placed == pixels.placed:
-        return Orientation(), []
+    if first.placed == pixels.placed:
+        return ()
     message = f"only one of it and {what} says where it lies in the patient: they are joined voxel by voxel as stored"
-    return Orientation(), [GridError(message, file=file, remedy="Look at one case in a viewer")]
+    return (GridError(message, file=file, remedy="Look at one case in a viewer"),)
+
+
+def _labels_of(
+    files: CaseFiles, first: Pixels, regrid: bool, meant: LabelSet | None
+) -> tuple[np.ndarray, tuple[Names, ...] | None, list[AutosegError]]:
+    """A case's labels on the first image's stored grid; what the values mean, if the file names it and `meant` does not say; warnings."""
+    if names_segments(files.label):
+        return _named_segments(files.label, _first_file(files), first.grid, regrid, meant)
+    found, placed, doubts = _label_map(files.label)
+    background = int(found.voxels.min()) if meant is None else meant.background  # `measure` takes the smallest value for it too
+    itself = Pixels(found.voxels[None], found.grid, placed=placed)
+    fitted = _onto_first(first, itself, regrid, what="the image", file=files.label, background=background)
+    return fitted.values[0], None, [*doubts, *fitted.notices]
+
+
+def _named_segments(
+    path: Path, image: Path | None, grid: Grid, regrid: bool, meant: LabelSet | None
+) -> tuple[np.ndarray, tuple[Names, ...] | None, list[AutosegError]]:
+    """Named segments on `grid`: in the file values of `meant`, or as the numbers of the combinations of names that occur."""
+    segments = read_annotation(path, grid, image=image, regrid=regrid)
+    if meant is None:
+        return segments.voxels, segments.combinations, list(segments.doubts)
+    values, unknown = as_values(segments.combinations, meant)
+    names = sorted({name for names in segments.combinations for name in names})
+    if names and len(unknown) == len(names):
+        raise LabelError(
+            f"none of its segments is a label: it has {some(names)}, the labels are {some(meant.names)}",
+            file=path,
+            remedy="Name the labels in dataset.json as the segments are named",
+        )
+    doubts = [*segments.doubts, *overlap_doubts(segments, meant, path)]
+    if unknown:
+        message = f"segments that are no labels are left out: {some(unknown)}"
+        doubts.append(LabelError(message, file=path, remedy="Declare those that are meant under `labels` in dataset.json"))
+    return values[segments.voxels], None, doubts
+
+
+def _first_file(files: CaseFiles) -> Path | None:
+    """A file of the first image, whose identifiers an annotation may refer to; None where it is not known which of a folder's it is."""
+    choice = files.choice(0)
+    return choice.planes[0][0] if choice.planes else None if choice.pattern else files.images[0]
 
 
 def _fill(out: np.ndarray, values: np.ndarray, stored: Grid, change: Orientation, path: Path) -> list[np.ndarray]:

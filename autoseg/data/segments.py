@@ -190,3 +190,27 @@ def as_values(combinations: Sequence[Names], labels: LabelSet) -> tuple[np.ndarr
         on = {label for label in means.values() if label is not None}
         values.append(labels.ignore if ignored else value_of(labels, on))
     return np.array(values, smallest_unsigned(max(values))), sorted(unknown)
+
+
+def overlap_doubts(segments: Segments, labels: LabelSet, file: object) -> list[AutosegError]:
+    """A warning where segments overlap that the labels declare as exclusive classes."""
+    if labels.regions:
+        return []
+    known = {same_name(name): name for name in labels.names}
+    lost: Counter[Names] = Counter()
+    for number, names in enumerate(segments.combinations):
+        on = tuple(name for name in labels.names if name in {known.get(same_name(n)) for n in names})
+        if len(on) > 1:
+            lost[on] += int(np.count_nonzero(segments.voxels == number))
+    if not lost:
+        return []
+    pairs = some([f"{' and '.join(names)} ({count})" for names, count in lost.most_common()])
+    message = f"segments overlap that are exclusive labels, in voxels: {pairs}; the label of the largest value holds there"
+    return [
+        LabelError(message, file=file, remedy="Declare them as regions in dataset.json if both are meant, or let autoseg find the labels")
+    ]
+
+
+def some(names: Sequence[str], most: int = 6) -> str:
+    """The first few of the names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

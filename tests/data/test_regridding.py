@@ -10,7 +10,11 @@ import pytest
 from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
+from autoseg.data.case import CaseFiles, LabelMap, Volume
+from autoseg.data.formats import read_pixels
+from autoseg.data.reading import read_case
 from autoseg.data.regridding import regridded_image, regridded_labels
+from autoseg.data.writing import write_labels, write_volume
 from autoseg.errors import GridError
 from autoseg.geometry import Grid, Orientation
 
@@ -98,3 +102,57 @@ def test_images_of_different_places_are_refused():
     far = replace(FIRST, origin=(500.0, 0.0, 0.0))
     with pytest.raises(GridError, match=r"a\.nii: it shows no part of what the first image shows"):
         regridded_image(picture(far), far, FIRST, file=Path("a.nii"))
+
+
+def save(path: Path, voxels: np.ndarray, grid: Grid) -> Path:
+    write_volume(path, Volume(voxels[None].astype(np.float32), grid))
+    return path
+
+
+def test_channels_and_labels_on_other_grids_are_refused_with_the_switch_as_remedy(tmp_path):
+    first = save(tmp_path / "t1.nii.gz", picture(FIRST), FIRST)
+    other = save(tmp_path / "flair.nii.gz", picture(OTHERS["finer"]), OTHERS["finer"])
+    label = tmp_path / "label.nii.gz"
+    write_labels(label, LabelMap((picture(OTHERS["finer"]) > 0).astype(np.uint8), OTHERS["finer"]))
+    for files, channels in ((CaseFiles("a", (first, other)), 2), (CaseFiles("a", (first,), label), 1)):
+        with pytest.raises(GridError) as found:
+            read_case(files, channels, orientation="lps")
+        assert "--regrid to-first" in found.value.remedy
+
+
+@pytest.mark.parametrize("orientation", ["lps", "as_stored"])
+def test_a_case_of_different_grids_is_read_on_the_first_ones(tmp_path, orientation):
+    stored = FIRST.oriented(Orientation((1, 0, 2), (False, True, True)))
+    grid, values = OTHERS["turned"], picture(OTHERS["turned"])
+    labels = (picture(OTHERS["coarser"], 3) > 0).astype(np.uint8) * 3
+    first = save(tmp_path / "t1.nrrd", picture(stored), stored)
+    second, third = save(tmp_path / "t2.nrrd", picture(stored, 1), stored), save(tmp_path / "flair.nrrd", values, grid)
+    write_labels(tmp_path / "label.nrrd", LabelMap(labels, OTHERS["coarser"]))
+    files = CaseFiles("a", (first, second, third), tmp_path / "label.nrrd")
+    case = read_case(files, 3, orientation=orientation, regrid="to_first")
+    assert case.stored == read_pixels(first).grid and np.array_equal(case.image.voxels[1], case.orientation.apply(picture(stored, 1)))
+    on_grid, notices = regridded_image(values, read_pixels(third).grid, case.stored, file=third)
+    assert np.array_equal(case.image.voxels[2], case.orientation.apply(on_grid))
+    nearest, _ = regridded_labels(labels, read_pixels(files.label).grid, case.stored, background=0, file=files.label)
+    assert np.array_equal(case.labels.voxels, case.orientation.apply(nearest))
+    said = [notice.message for notice in case.notices]
+    assert sum("resampled onto the grid of the first image" in message for message in said) == 2
+    assert notices[1].message in said and "field of view" in notices[1].message
+
+
+def test_the_content_key_of_resampled_channels_is_of_what_they_were_before(tmp_path):
+    grid = OTHERS["finer"]
+    first, other = save(tmp_path / "t1.nrrd", picture(FIRST), FIRST), save(tmp_path / "flair.nrrd", picture(grid), grid)
+    key = read_case(CaseFiles("a", (first, other)), 2, orientation="lps", regrid="to_first").content_key
+    change = Orientation((2, 0, 1), (True, False, False))
+    again = save(tmp_path / "again.nii.gz", change.apply(picture(grid)), grid.oriented(change))
+    moved = save(tmp_path / "moved.nrrd", picture(grid), replace(grid, origin=(grid.origin[0] + 1, *grid.origin[1:])))
+    assert read_case(CaseFiles("a", (first, again)), 2, orientation="as_stored", regrid="to_first").content_key == key
+    assert read_case(CaseFiles("a", (first, moved)), 2, orientation="lps", regrid="to_first").content_key != key
+
+
+def test_cases_on_one_grid_are_the_same_with_the_switch(tmp_path):
+    files = CaseFiles("a", tuple(save(tmp_path / f"{n}.nrrd", picture(FIRST, n), FIRST) for n in range(2)))
+    plain, switched = (read_case(files, 2, orientation="lps", regrid=how) for how in ("none", "to_first"))
+    assert np.array_equal(plain.image.voxels, switched.image.voxels) and plain.content_key == switched.content_key
+    assert plain.notices == switched.notices == ()
