@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from autoseg.data.choices import Choices
+from autoseg.data.key import Key
 from autoseg.data.labels import LabelSet
 from autoseg.errors import Problem
 from autoseg.geometry import Grid, Orientation
@@ -101,6 +103,8 @@ class Dataset:
     intensity_kinds: case -> channel name -> kind, where the user overrides what the values say.
     labels_present: case -> the classes or regions that somebody annotated in it; a case that is not named annotates all.
     given_folds: folds that the dataset brings (splits_final.json), as (train, held-out) lists.
+    choices: what the user chose about reading its files.
+    key: whom the numbers of cases from a DICOM export stand for; None for other layouts.
     """
 
     name: str
@@ -115,3 +119,9 @@ class Dataset:
     labels_present: dict[str, tuple[str, ...]] = field(default_factory=dict)
     given_folds: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] | None = None
     problems: tuple[Problem, ...] = ()
+    choices: Choices = field(default_factory=Choices)
+    key: Key | None = None
+
+    def annotates(self, case: str, name: str) -> bool:
+        """Whether somebody annotated a class or region in a case."""
+        return case not in self.labels_present or name in self.labels_present[case]

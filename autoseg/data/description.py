@@ -156,17 +156,15 @@ def _labels_present(content: dict[str, Any], labels: LabelSet | None, path: Path
     if not isinstance(given, dict) or not all(isinstance(row, list) for row in given.values()):
         raise _wrong(path, "`labels_present` is no {case: [labels]}")
     present = {str(case): tuple(dict.fromkeys(map(str, row))) for case, row in given.items()}
-    if labels is not None:
-        require_known_labels(present, labels, path)
+    if present and labels is None:
+        raise LabelError("`labels_present` stands there without `labels`", file=path, remedy="Declare `labels` too")
+    if present:
+        _require_known_labels(present, labels, path)
     return present
 
 
-def require_known_labels(labels_present: Mapping[str, Sequence[str]], labels: LabelSet, file: Path) -> None:
-    """Refuse what a case is said to annotate where no class or region has that name, or where it is nothing.
-
-    Raises:
-        LabelError: it names the case.
-    """
+def _require_known_labels(labels_present: Mapping[str, Sequence[str]], labels: LabelSet, file: Path) -> None:
+    """Refuse what a case is said to annotate where no class or region has that name, or where it is nothing."""
     remedy = f"List the classes that somebody annotated in it, of {', '.join(labels.names[:12])}; background and ignore go without saying"
     for case, names in labels_present.items():
         if unknown := [name for name in names if name not in labels.names]:

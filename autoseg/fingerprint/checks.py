@@ -51,25 +51,25 @@ def _some(names: Iterable[str]) -> str:
 
 
 def _empty_cases(cases: Mapping[str, CaseMeasures], dataset: Dataset) -> list[Problem]:
-    background = dataset.labels.background
+    background, ignore = dataset.labels.background, dataset.labels.ignore
+    rows = [
+        ({background}, f"only background ({background})", "Nothing need be done if nothing is there to see; else correct the label map"),
+        ({ignore}, f"only voxels to ignore ({ignore})", "Nothing can be learnt or scored in it: leave it out of the dataset"),
+    ]
     return [
-        Problem(
-            "warning",
-            "LabelError",
-            f"its label map holds only background ({background})",
-            "Nothing need be done if nothing is there to see; else correct the label map",
-            case=name,
-        )
+        Problem("warning", "LabelError", f"its label map holds {what}", remedy, case=name)
         for name, case in cases.items()
-        if set(case.label_voxels) == {background}
+        for values, what, remedy in rows
+        if set(case.label_voxels) == values
     ]
 
 
 def _classes(dataset: Dataset, fingerprint: Fingerprint) -> list[Problem]:
-    """Classes that no case, or few cases, or few voxels show."""
+    """Classes that no case, or few cases, or few voxels show; of a case that does not annotate a class nothing is asked."""
     count = len(fingerprint.cases)
     few = min(FEW_CASES, count)
-    absent = [name for name, c in fingerprint.classes.items() if c.cases == 0]
+    unknown = [name for name, c in fingerprint.classes.items() if c.annotated == 0]
+    absent = [name for name, c in fingerprint.classes.items() if c.annotated and c.cases == 0]
     rare = [f"{name} ({c.cases})" for name, c in fingerprint.classes.items() if 0 < c.cases < few]
     tiny = []
     for name in dataset.labels.names:
@@ -77,6 +77,7 @@ def _classes(dataset: Dataset, fingerprint: Fingerprint) -> list[Problem]:
         if voxels and median(voxels) < TINY_VOXELS:
             tiny.append(f"{name} ({median(voxels):g})")
     rows = [
+        (unknown, "no case annotates", "It stays an output that nothing is learnt for; remove it from dataset.json, or add cases"),
         (absent, "no case shows", "It stays an output that learns to be empty; remove it from dataset.json if that is not meant"),
         (
             rare,

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import get_args
 
 import numpy as np
 
 from autoseg.errors import DatasetError, IntensityError
-from autoseg.fingerprint.histogram import describe
-from autoseg.fingerprint.types import ForegroundMeasures, Histogram, Kind, KindFinding
+from autoseg.fingerprint.histogram import Histogram, Intensities, describe
+from autoseg.fingerprint.types import Kind, KindFinding
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 INTERCEPT = -1024.0  # HU of the value 0 in CT stored without its intercept; also the lowest value of most scanners
 PADDING = -1500.0  # no tissue or air lies below: what does was filled in outside the scan circle (-2000 to -3024)
+METAL = 4000.0  # HU that no tissue reaches
 HU_BELOW = -200.0  # paper R1: a CT with lower values is in HU
 AIR = (-1100.0, -700.0)  # HU where the commonest value below -500 lies: outside air, or lung where the image is cropped to it
 SOFT_TISSUE = (-200.0, 200.0)  # HU where the commonest value above -500 lies: fat, muscle, blood, organs
@@ -72,10 +73,14 @@ def mend_hu(values: np.ndarray) -> np.ndarray:
     Returns: the same array where nothing needs mending.
     """
     measures = _measured(values)
-    offset = looks_like(measures).offset
+    return mended(values, measures.minimum, looks_like(measures).offset)
+
+
+def mended(values: np.ndarray, minimum: float, offset: float) -> np.ndarray:
+    """`mend_hu` of values whose minimum and offset are known; the same array where nothing needs mending."""
     if offset:
         values = values + np.asarray(offset, dtype=values.dtype)
-    if measures.minimum + offset < PADDING:
+    if minimum + offset < PADDING:
         values = np.maximum(values, np.asarray(INTERCEPT, dtype=values.dtype))
     return values
 
@@ -96,8 +101,7 @@ def settle_kinds(
     """
     settled: dict[str, dict[str, KindFinding]] = {case: {} for case in findings}
     for channel in channel_names:
-        proven = any(found[channel].kind == "hu" and found[channel].sure for found in findings.values())
-        is_ct = proven or says_ct(channel)
+        is_ct = holds_ct(channel, (found[channel] for found in findings.values()))
         for case, found in findings.items():
             given = overrides.get(case, {}).get(channel)
             if given is None:
@@ -108,6 +112,11 @@ def settle_kinds(
                 remedy = f"Use one of {', '.join(KINDS)}"
                 raise DatasetError(f"intensity_kind of channel {channel!r} is {given!r}", case=case, remedy=remedy)
     return settled
+
+
+def holds_ct(channel_name: str, looks: Iterable[KindFinding]) -> bool:
+    """Whether a channel holds CT: by its name, or since some case's values prove HU."""
+    return says_ct(channel_name) or any(look.kind == "hu" and look.sure for look in looks)
 
 
 def settle_kind(look: KindFinding, *, is_ct: bool, channel_name: str) -> KindFinding:
@@ -121,7 +130,7 @@ def settle_kind(look: KindFinding, *, is_ct: bool, channel_name: str) -> KindFin
     return look.model_copy(update={"sure": look.kind == "hu" or look.sure})
 
 
-def looks_like(measures: ForegroundMeasures) -> KindFinding:
+def looks_like(measures: Intensities) -> KindFinding:
     """What a whole volume's values look like alone; `hu` and `sure` together mean that they prove HU, whatever the channel is called."""
     low, high = measures.minimum, measures.maximum
     span = f"values {low:g}..{high:g}"
@@ -144,25 +153,22 @@ def says_ct(channel_name: str) -> bool:
     return bool(words & CT_WORDS or {"computed", "tomography"} <= words) and not words & OTHER_WORDS
 
 
-def _measured(values: np.ndarray) -> ForegroundMeasures:
+def _measured(values: np.ndarray) -> Intensities:
     if not values.size or not (math.isfinite(values.min()) and math.isfinite(values.max())):
         raise IntensityError("its values are not finite, so that they have no kind", remedy="Replace NaN and infinite values")
     return describe(values)
 
 
-def _without_intercept(measures: ForegroundMeasures) -> bool:
+def _without_intercept(measures: Intensities) -> bool:
     """Whether whole values are CT from 0 (padding apart): air at 0, soft tissue near 1024."""
-    edges = _lower_edges(measures.histogram)
-    lowest = edges[(edges > PADDING) & (np.asarray(measures.histogram.counts) > 0)]
+    values = measures.histogram.nearest
+    lowest = values[values > PADDING]
     return lowest.size > 0 and lowest[0] >= 0 and _air_and_tissue(measures.histogram, offset=INTERCEPT)
 
 
 def _air_and_tissue(h: Histogram, *, offset: float) -> bool:
     """Whether air and soft tissue each make a peak where they have to, and little lies between lung and fat."""
-    if 2.0**h.exponent > PEAK_WIDTH / 2:
-        return False
-    values, counts = _lower_edges(h) + offset, np.asarray(h.counts)
-    counts = np.where(values > PADDING, counts, 0)
+    values, counts = _by_hu(h, offset)
     total = counts.sum()
     for side, (low, high) in ((values < DIVIDE, AIR), (values >= DIVIDE, SOFT_TISSUE)):
         peak = _peak(values[side], counts[side])
@@ -173,13 +179,16 @@ def _air_and_tissue(h: Histogram, *, offset: float) -> bool:
     return counts[(values > VALLEY[0]) & (values < VALLEY[1])].sum() < VALLEY_SHARE * total
 
 
-def _lower_edges(h: Histogram) -> np.ndarray:
-    return np.ldexp(np.arange(h.first, h.first + len(h.counts), dtype=float), h.exponent)
+def _by_hu(h: Histogram, offset: float) -> tuple[np.ndarray, np.ndarray]:
+    """Whole HU from padding to metal and the voxels of each; padding is left out, and what lies above counts as metal."""
+    places = np.floor(h.nearest + offset - PADDING).clip(-1, METAL - PADDING).astype(int)
+    kept = places > 0
+    size = int(METAL - PADDING) + 1
+    return PADDING + np.arange(size), np.bincount(places[kept], weights=h.counts[kept], minlength=size)
 
 
 def _peak(values: np.ndarray, counts: np.ndarray) -> float | None:
     """The value around which a window of PEAK_WIDTH / 2 holds the most voxels; None if there are none."""
     if not counts.any():
         return None
-    width = max(1, round(PEAK_WIDTH / 2 / (values[1] - values[0]))) if len(values) > 1 else 1
-    return float(values[np.convolve(counts, np.ones(width), mode="same").argmax()])
+    return float(values[np.convolve(counts, np.ones(round(PEAK_WIDTH / 2)), mode="same").argmax()])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,9 +15,10 @@ from autoseg.data.reading import content_key, read_case
 from autoseg.errors import DatasetError, LabelError, Problem, excluded_cases, problem_table
 from autoseg.fingerprint.checks import check
 from autoseg.fingerprint.histogram import describe
-from autoseg.fingerprint.kinds import looks_like, says_ct, settle_kind
+from autoseg.fingerprint.kinds import looks_like, mended, says_ct, settle_kind
 from autoseg.fingerprint.merge import summarise
 from autoseg.fingerprint.sides import measure_sides
+from autoseg.fingerprint.spread import ForegroundHistograms, Sort, Spread, add
 from autoseg.fingerprint.types import CaseMeasures, ChannelMeasures, Fingerprint
 from autoseg.geometry import Box, Grid, to_lps, whole_box
 from autoseg.parallel import map_cases, worker_count
@@ -44,7 +45,6 @@ def measure(
     orientation: str,
     workers: int | None,
     on_case: Callable[[str], None] | None = None,
-    known: Mapping[str, CaseMeasures] | None = None,
 ) -> Measurement:
     """Measure all cases. Reads files.
 
@@ -53,24 +53,22 @@ def measure(
         orientation: `lps` or `as_stored`, as `read_case` takes it.
         workers: processes; None: as many as cores and memory allow.
         on_case: called with a case's name when it is done.
-        known: measures of cases that the caller knows to be unchanged since, in files, channels, labels and orientation; not read again.
 
     Raises:
         DatasetError: no case is left, or the label maps show no foreground or do not look like label maps.
     """
-    known = known or {}
-    measured, problems = _measure_files(dataset, orientation, workers, on_case, known)
+    measured, spread, problems = _measure_files(dataset, orientation, workers, on_case)
     problems = [*dataset.problems, *problems]
     _require_cases(measured, problems)
     if dataset.labels is None:
         labels = labels_found(measured)
         dataset = replace(dataset, labels=labels)
         if labels.background != 0:  # the first pass took all voxels for foreground
-            measured, again = _measure_files(dataset, orientation, workers, None, {})
+            measured, spread, again = _measure_files(dataset, orientation, workers, None)
             problems = list(dict.fromkeys([*problems, *again]))
             _require_cases(measured, problems)
     dataset = replace(dataset, cases=tuple(files for files in dataset.cases if files.case in measured))
-    fingerprint = summarise(measured, dataset)
+    fingerprint = summarise(measured, spread, dataset)
     return Measurement(dataset, fingerprint, tuple(dict.fromkeys([*problems, *check(dataset, fingerprint)])))
 
 
@@ -81,31 +79,64 @@ def _require_cases(measured: Mapping[str, CaseMeasures], problems: list[Problem]
 
 
 def _measure_files(
-    dataset: Dataset, orientation: str, workers: int | None, on_case: Callable[[str], None] | None, known: Mapping[str, CaseMeasures]
-) -> tuple[dict[str, CaseMeasures], list[Problem]]:
-    """Measures and problems, both in the order of the dataset's cases."""
-    unread = [files for files in dataset.cases if files.case not in known]
+    dataset: Dataset, orientation: str, workers: int | None, on_case: Callable[[str], None] | None
+) -> tuple[dict[str, CaseMeasures], Spread, list[Problem]]:
+    """Measures in the order of the dataset's cases, the histograms of all of them added up, and problems in the same order."""
     # A worker holds one case: what its files unpack to as float32, and about as much again for masks and statistics.
-    heaviest = max((sum(_bytes(path) for path in files.images) for files in unread), default=0)
-    processes = worker_count(len(unread), 0.4 + 8 * heaviest / 2**30, workers)
-    context = replace(dataset, cases=(), groups={}, intensity_kinds={}, given_folds=None, problems=())  # what travels with each case
-    found = {name: measures for name, measures in known.items() if any(files.case == name for files in dataset.cases)}
+    heaviest = max((sum(_bytes(path) for path in files.images) for files in dataset.cases), default=0)
+    processes = worker_count(len(dataset.cases), 0.4 + 8 * heaviest / 2**30, workers)
+    # what travels with each case
+    context = replace(dataset, cases=(), groups={}, intensity_kinds={}, labels_present={}, given_folds=None, problems=())
+    found: dict[str, CaseMeasures] = {}
+    spread: Spread = {}
     said: dict[str, list[Problem]] = {}
-    for outcome in map_cases(partial(_measure_file, context, orientation), unread, workers=processes, name=lambda files: files.case):
+    function = partial(_measure_file, context, orientation)
+    for outcome in map_cases(function, dataset.cases, workers=processes, name=lambda files: files.case):
         name = outcome.item.case
-        if outcome.error is not None:
-            said[name] = [Problem.of(outcome.error.in_case(name))]
+        error = outcome.error or _unannotated(outcome.item, outcome.value[0].measures, dataset)
+        if error is not None:
+            said[name] = [Problem.of(error.in_case(name))]
         else:
-            found[name], said[name] = outcome.value
+            case, said[name] = outcome.value
+            if not excluded_cases(said[name]):
+                found[name] = case.measures
+                gather(spread, case, dataset.channels, dataset.intensity_kinds.get(name, {}))
         if on_case:
             on_case(name)
-    excluded = excluded_cases([problem for rows in said.values() for problem in rows])
     order = [files.case for files in dataset.cases]
-    measured = {name: found[name] for name in order if name in found and name not in excluded}
-    return measured, [problem for name in order for problem in said.get(name, ())]
+    return {name: found[name] for name in order if name in found}, spread, [problem for name in order for problem in said.get(name, ())]
 
 
-def _measure_file(dataset: Dataset, orientation: str, files: CaseFiles) -> tuple[CaseMeasures, list[Problem]]:
+def gather(spread: Spread, case: MeasuredCase, channels: Sequence[str], given: Mapping[str, str]) -> None:
+    """Add a case's histograms to those of the cases that look like it.
+
+    Args:
+        given: channel -> kind that dataset.json says the case has.
+    """
+    for number, (name, measures, found) in enumerate(zip(channels, case.measures.channels, case.histograms, strict=True)):
+        if found is not None:
+            add(spread, Sort(number, measures.look.kind, measures.look.sure, given.get(name)), found)
+
+
+def _unannotated(files: CaseFiles, measures: CaseMeasures, dataset: Dataset) -> LabelError | None:
+    """What is wrong with a case whose label map shows a value of classes or regions that `labels_present` says nobody annotated."""
+    if files.case not in dataset.labels_present:
+        return None
+    labels, names = dataset.labels, dataset.labels_present[files.case]
+    named = list(zip(labels.names, labels.values, strict=True))
+    known = {labels.background, labels.ignore, *(value for name, values in named if name in names for value in values)}
+    if not (others := sorted(set(measures.label_voxels) - known)):
+        return None
+    hidden = [name for name, values in named if set(values) & set(others)]
+    return LabelError(
+        f"`labels_present` says that it annotates {', '.join(names)}, and its label map shows {', '.join(hidden)} too",
+        case=files.case,
+        file=files.label,
+        remedy=f"Add {', '.join(hidden)} to its `labels_present` in dataset.json, or take the value out of the label map",
+    )
+
+
+def _measure_file(dataset: Dataset, orientation: str, files: CaseFiles) -> tuple[MeasuredCase, list[Problem]]:
     case = read_case(files, len(dataset.channels), orientation=orientation)
     return measure_case(case, replace(dataset, cases=(files,))), list(case.notices)
 
@@ -116,8 +147,16 @@ def _bytes(path: Path) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def measure_case(case: Case, dataset: Dataset) -> CaseMeasures:
-    """Everything that a fingerprint holds of one case; kinds are those that the case alone gives (`merge.settled` has the last word).
+@dataclass(frozen=True)
+class MeasuredCase:
+    """One case: what the fingerprint keeps of it, and a histogram of each channel's foreground, None where it has none."""
+
+    measures: CaseMeasures
+    histograms: tuple[ForegroundHistograms | None, ...]
+
+
+def measure_case(case: Case, dataset: Dataset) -> MeasuredCase:
+    """Everything that a fingerprint is made of from one case; kinds are those that the case alone gives (`merge.settled` has the last word).
 
     Args:
         case: as read; its foreground is every voxel that is not background, `ignore` included (peer 1.3).
@@ -140,7 +179,8 @@ def measure_case(case: Case, dataset: Dataset) -> CaseMeasures:
     overlap, offset = {}, {}
     if dataset.labels is not None:
         overlap, offset = measure_sides(lps.apply(labels), case.image.grid.oriented(lps).spacing, dataset.labels)
-    return CaseMeasures(
+    channels = [measure_channel(channel, foreground, name) for channel, name in zip(voxels, dataset.channels, strict=True)]
+    measures = CaseMeasures(
         content_key=case.content_key,
         label_key=content_key(lps.apply(labels)[None]),
         spacing=case.image.grid.spacing,
@@ -149,27 +189,33 @@ def measure_case(case: Case, dataset: Dataset) -> CaseMeasures:
         tilt=case.image.grid.tilt(),
         orientation=letters(case.stored),
         crop_box=nonzero_box(voxels),
-        channels=[measure_channel(channel, foreground, name) for channel, name in zip(voxels, dataset.channels, strict=True)],
+        channels=[measured for measured, _ in channels],
         label_voxels=counts,
         side_overlap=overlap,
         side_offset=offset,
     )
+    return MeasuredCase(measures, tuple(histograms for _, histograms in channels))
 
 
-def measure_channel(voxels: np.ndarray, foreground: np.ndarray, name: str) -> ChannelMeasures:
+def measure_channel(voxels: np.ndarray, foreground: np.ndarray, name: str) -> tuple[ChannelMeasures, ForegroundHistograms | None]:
     """One channel (z, y, x) of a case and its foreground (boolean)."""
     whole = describe(voxels)
     look = looks_like(whole)
     kind = settle_kind(look, is_ct=says_ct(name), channel_name=name)
-    return ChannelMeasures(
+    stored, in_hu = describe(voxels, foreground), None
+    if stored is not None and (values := mended(voxels, whole.minimum, look.offset)) is not voxels:
+        in_hu = describe(values, foreground)
+    measures = ChannelMeasures(
         **kind.model_dump(),
         look=look,
         minimum=whole.minimum,
         maximum=whole.maximum,
         mean=whole.mean,
         std=whole.std,
-        foreground=describe(voxels, foreground),
+        foreground=stored and stored.measures(),
+        foreground_hu=in_hu and in_hu.measures(),
     )
+    return measures, stored and ForegroundHistograms(stored.histogram, (in_hu or stored).histogram)
 
 
 def label_counts(labels: np.ndarray) -> dict[int, int]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 Kind = Literal["hu", "windowed", "arbitrary"]
 
@@ -16,41 +15,14 @@ class Measured(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Histogram(Measured):
-    """Values as counts in bins of width 2**exponent; the first bin starts at `first` bin widths.
-
-    Two histograms merge by coarsening the finer one, so memory does not grow with the data.
-    """
-
-    exponent: int
-    first: int
-    counts: list[float]
-    whole: bool = Field(default=False, description="Whether all values are whole numbers; then bins of width 1 are exact.")
-
-    @field_serializer("counts")
-    def _one_line(self, counts: list[float]) -> str:
-        """Counts as one text, runs of the same as `count*length`: 8192 lines a case would hide the rest of a fingerprint.json."""
-        runs = ((count, len(list(same))) for count, same in itertools.groupby(counts))
-        return " ".join(f"{count:.17g}" if length == 1 else f"{count:.17g}*{length}" for count, length in runs)
-
-    @field_validator("counts", mode="before")
-    @classmethod
-    def _from_line(cls, counts: object) -> object:
-        if not isinstance(counts, str):
-            return counts
-        parts = (part.split("*") for part in counts.split())
-        return [float(part[0]) for part in parts for _ in range(int(part[1]) if len(part) > 1 else 1)]
-
-
 class ForegroundMeasures(Measured):
-    """Intensities of a set of voxels, mostly those under any foreground label, as stored in the file."""
+    """Intensities of the voxels under any foreground label of a case."""
 
     count: int
     mean: float
     std: float
     minimum: float
     maximum: float
-    histogram: Histogram
 
 
 class KindFinding(Measured):
@@ -69,10 +41,21 @@ class ChannelMeasures(KindFinding):
     maximum: float
     mean: float
     std: float
-    foreground: ForegroundMeasures | None
+    foreground: ForegroundMeasures | None = Field(description="As stored in the file; null where no label is shown.")
+    foreground_hu: ForegroundMeasures | None = Field(
+        default=None, description="Once what keeps the values from being HU is mended (intercept, padding); null where nothing does."
+    )
     look: KindFinding | None = Field(
         default=None, description="What the values look like alone, whatever channel and dataset say; null where nobody looked."
     )
+
+
+class Signature(Measured):
+    """A small picture of the first channel, in LPS axes, by which a copy of the image is known again; see signature.py."""
+
+    shape: tuple[int, int, int] = Field(description="Cells (z, y, x).")
+    cell_mm: tuple[float, float, float] = Field(description="Size of a cell, a power of two along axes of more than one voxel.")
+    cells: str = Field(description="0 to 255, one byte a cell, compressed by zlib, as base85 text.")
 
 
 class CaseMeasures(Measured):
@@ -93,6 +76,7 @@ class CaseMeasures(Measured):
         "for labels whose names say a side and for unnamed ones that could be sides; see sides.py."
     )
     side_offset: dict[str, float] = Field(default={}, description='"a|b" -> mm that a lies further to the patient\'s left than b.')
+    signature: Signature | None = Field(default=None, description="Null in fingerprints of older versions.")
 
 
 class KindSummary(Measured):
@@ -114,6 +98,7 @@ class KindSummary(Measured):
 class ClassSummary(Measured):
     """One label value over the cases."""
 
+    annotated: int = Field(description="Cases in which somebody annotated it, whether they show it or not; only these count here.")
     cases: int = Field(description="Cases that show it.")
     share: float = Field(description="Mean share of a case's voxels.")
     median_ml: float = Field(description="Over the cases that show it.")

@@ -61,7 +61,7 @@ class Figures:
         that no shapes are known of; unpaired: labels whose name says a side and that lack their partner.
     groups: patients or other groups, ungrouped cases counted singly; grouped_cases: cases that a group ties.
     given_folds: folds that the dataset brings, or 0.
-    missing: label -> cases without it.
+    missing: label -> cases that annotate it and do not show it; unannotated: label -> cases in which nobody annotated it.
     key: of the fingerprint.
     """
 
@@ -85,6 +85,7 @@ class Figures:
     grouped_cases: int
     given_folds: int
     missing: dict[str, int] = field(default_factory=dict)
+    unannotated: dict[str, int] = field(default_factory=dict)
     key: str = ""
 
     @property
@@ -116,6 +117,7 @@ def from_fingerprint(dataset: Dataset, fingerprint: Fingerprint) -> Figures:
         groups=len(set(grouped)) + len(names) - len(grouped),
         grouped=len(grouped),
         given=len(dataset.given_folds or ()),
+        present=dataset.labels_present,
     )
 
 
@@ -138,7 +140,8 @@ def from_dicts(dataset: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> Fi
     measured = validated(Fingerprint, content, what="fingerprint", remedy=remedy)
     groups = {str(k): str(v) for k, v in (dataset.get("groups") or {}).items() if k in measured.cases}
     units = len(set(groups.values())) + len(measured.cases) - len(groups)
-    return _measured(measured, name, titles, labels, label_groups={}, groups=units, grouped=len(groups), given=0)
+    present = dataset.get("labels_present") or {}
+    return _measured(measured, name, titles, labels, label_groups={}, groups=units, grouped=len(groups), given=0, present=present)
 
 
 def _titles(dataset: Mapping[str, Any]) -> tuple[str, ...]:
@@ -167,6 +170,7 @@ def _measured(
     groups: int,
     grouped: int,
     given: int,
+    present: Mapping[str, Sequence[str]],
 ) -> Figures:
     cases = [(case, fingerprint.cases[case]) for case in sorted(fingerprint.cases)]
     spacings = np.array([measures.spacing for _, measures in cases], dtype=float)
@@ -180,8 +184,13 @@ def _measured(
         foreground = {kind: Foreground(s.mean, s.std, s.percentile_00_5, s.percentile_99_5) for kind, s in summaries.items()}
         channels.append(Channel(title, unique, {k: kinds.count(k) for k in dict.fromkeys(kinds)}, foreground))
     tilted, tilt = max(((case, measures.tilt) for case, measures in cases), key=lambda pair: pair[1])
-    named = zip(labels.names, labels.values, strict=True)
-    shown = {label: sum(_shows(m.label_voxels, values) for _, m in cases) for label, values in named}
+    missing, unannotated = dict.fromkeys(labels.names, 0), dict.fromkeys(labels.names, 0)
+    for label, values in zip(labels.names, labels.values, strict=True):
+        for case, measures in cases:
+            if label not in present.get(case, (label,)):
+                unannotated[label] += 1
+            elif not _shows(measures.label_voxels, values):
+                missing[label] += 1
     return Figures(
         name=name,
         cases=tuple(case for case, _ in cases),
@@ -202,7 +211,8 @@ def _measured(
         groups=groups,
         grouped_cases=grouped,
         given_folds=given,
-        missing={label: len(cases) - count for label, count in shown.items()},
+        missing=missing,
+        unannotated=unannotated,
         key=digest(fingerprint.model_dump(mode="json")),
     )
 

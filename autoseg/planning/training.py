@@ -191,10 +191,14 @@ def plan_folds(figures: Figures, recipe: Recipe, wanted: Request) -> tuple[Folds
         why += f", and more than {count} cannot be had"
     reasons = [reason("folds.count", count, why, "there were fewer cases than folds, or the dataset brought its own", **facts)]
     stratify = folds.stratify
-    absent = {name: n for name, n in figures.missing.items() if 0 < n < len(figures.cases)}
+    without = {name: n + figures.unannotated.get(name, 0) for name, n in figures.missing.items()}
+    absent = {name: n for name, n in without.items() if 0 < n < len(figures.cases)}
     if recipe.rules.stratify_where_classes_are_missing and "folds.stratify" not in wanted.settings and absent:
         stratify = True
         listed = ", ".join(f"{name} ({n})" for name, n in absent.items())
         why = f"Some cases lack a label: {listed}. Cases that show it are spread evenly over the folds"
-        reasons.append(reason("folds.stratify", True, why, "every case showed every label", cases_without=absent))
+        facts = {"cases_without": absent}
+        if any(figures.unannotated.values()):
+            facts["cases_that_do_not_annotate"] = {name: n for name, n in figures.unannotated.items() if n}
+        reasons.append(reason("folds.stratify", True, why, "every case showed every label", **facts))
     return folds.model_copy(update={"count": count, "stratify": stratify}), reasons

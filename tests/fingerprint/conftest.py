@@ -12,7 +12,9 @@ import pytest
 from autoseg.data.case import Case, Dataset, LabelMap, Volume
 from autoseg.data.labels import LabelSet
 from autoseg.data.layouts import open_dataset
-from autoseg.fingerprint.measure import Measurement, measure, measure_case
+from autoseg.fingerprint.measure import Measurement, gather, measure, measure_case
+from autoseg.fingerprint.merge import summarise
+from autoseg.fingerprint.types import Fingerprint
 from autoseg.geometry import Grid, Orientation
 
 
@@ -46,7 +48,23 @@ def measured_cases(make_case, make_described):
 
     def make(cases: dict, labels: dict, channels: tuple[str, ...] = ("MR",), spacing=(1.0, 1.0, 1.0), **more):
         dataset = make_described(labels, channels, **more)
-        return {name: measure_case(make_case(name, *arrays, spacing=spacing), dataset) for name, arrays in cases.items()}, dataset
+        measured = {name: measure_case(make_case(name, *arrays, spacing=spacing), dataset) for name, arrays in cases.items()}
+        return {name: case.measures for name, case in measured.items()}, dataset
+
+    return make
+
+
+@pytest.fixture
+def summarised(make_case, make_described):
+    """The fingerprint of cases given as name -> (image, labels)."""
+
+    def make(cases: dict, labels: dict, channels: tuple[str, ...] = ("MR",), spacing=(1.0, 1.0, 1.0), **more) -> Fingerprint:
+        dataset, spread, measures = make_described(labels, channels, **more), {}, {}
+        for name, arrays in cases.items():
+            case = measure_case(make_case(name, *arrays, spacing=spacing), dataset)
+            gather(spread, case, channels, dataset.intensity_kinds.get(name, {}))
+            measures[name] = case.measures
+        return summarise(measures, spread, dataset)
 
     return make
 

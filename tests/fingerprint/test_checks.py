@@ -35,7 +35,7 @@ def problems(make_described):
     def find(cases: dict, names=("a", "b"), channel="MR", **more):
         dataset = make_described({name: value for value, name in enumerate(names, 1)}, (channel,), **more)
         named = {name: c if c.content_key else c.model_copy(update={"content_key": name}) for name, c in cases.items()}
-        return check(dataset, summarise(named, dataset))
+        return check(dataset, summarise(named, {}, dataset))
 
     return find
 

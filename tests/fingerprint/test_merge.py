@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from autoseg.fingerprint.histogram import describe
+from autoseg.fingerprint.histogram import MOST_BINS
 from autoseg.fingerprint.kinds import mend_hu
-from autoseg.fingerprint.merge import mended, summarise
+from autoseg.fingerprint.measure import gather, measure_case
 
 RNG = np.random.default_rng(3)
 
@@ -33,11 +33,11 @@ def test_the_peers_fingerprint_of_hippocampus(shared_data, measured_real):
     assert summary.minimum == theirs["min"] and summary.maximum == pytest.approx(theirs["max"], rel=0.01)
 
 
-def test_each_case_weighs_the_same_however_large_its_foreground(measured_cases):
+def test_each_case_weighs_the_same_however_large_its_foreground(summarised):
     shape = (12, 12, 12)
     small, large = RNG.integers(0, 100, shape), RNG.integers(500, 1500, shape)
-    cases, dataset = measured_cases({"small": (small, boxed(shape, 3)), "large": (large, boxed(shape, 10))}, {"x": 1})
-    summary = summarise(cases, dataset).channels["MR"]["arbitrary"]
+    fingerprint = summarised({"small": (small, boxed(shape, 3)), "large": (large, boxed(shape, 10))}, {"x": 1})
+    summary = fingerprint.channels["MR"]["arbitrary"]
     few, many = small[:3, :3, :3].ravel(), large[:10, :10, :10].ravel()
     alike = np.concatenate([np.repeat(few, 1000), np.repeat(many, 27)])
     assert (summary.mean, summary.std) == pytest.approx((alike.mean(), alike.std()))
@@ -52,11 +52,10 @@ def chest(seed):
     return np.rint(rng.normal(means, 20)).clip(-1024, 3071)
 
 
-def test_kinds_are_summarised_apart_and_in_hu(measured_cases):
+def test_kinds_are_summarised_apart_and_in_hu(summarised):
     labels = boxed((12, 20, 20), 9)
     hu, gray = chest(0), np.rint((chest(1).clip(-1250, 250) + 1250) * 0.17)
-    cases, dataset = measured_cases({"hu": (hu, labels), "raw": (hu + 1024, labels), "gray": (gray, labels)}, {"x": 1}, ("scan",))
-    fingerprint = summarise(cases, dataset)
+    fingerprint = summarised({"hu": (hu, labels), "raw": (hu + 1024, labels), "gray": (gray, labels)}, {"x": 1}, ("scan",))
     channel = fingerprint.channels["scan"]
     assert {kind: summary.cases for kind, summary in channel.items()} == {"hu": 2, "windowed": 1}
     inside = hu[labels == 1]
@@ -64,43 +63,85 @@ def test_kinds_are_summarised_apart_and_in_hu(measured_cases):
     assert channel["hu"].median == np.percentile(inside, 50, method="inverted_cdf")
     assert (channel["hu"].minimum, channel["hu"].maximum) == (inside.min(), inside.max())
     assert channel["windowed"].mean == pytest.approx(gray[labels == 1].mean())
-    assert summarise(fingerprint.cases, dataset) == fingerprint  # measures of an earlier fingerprint give the same
 
 
 @pytest.mark.parametrize("offset", [0.0, -1024.0])
-def test_foreground_measures_are_mended_as_the_volume_is(offset):
+def test_the_foreground_is_mended_as_the_volume_is(summarised, offset):
     hu = chest(2)
     hu[:, :3] = -3024
-    stored = hu - offset
-    found = mended(describe(stored), offset)
-    wanted = describe(mend_hu(stored))
-    assert found.histogram == wanted.histogram
-    assert (found.mean, found.std, found.minimum, found.maximum) == pytest.approx((wanted.mean, wanted.std, wanted.minimum, wanted.maximum))
+    stored, labels = hu - offset, boxed((12, 20, 20), 9)
+    summary = summarised({"a": (stored, labels)}, {"x": 1}, ("CT",)).channels["CT"]["hu"]
+    inside = mend_hu(stored)[labels == 1]
+    assert inside.min() == -1024 and (stored[labels == 1] - inside).any()
+    expected = [inside.mean(), inside.std(), inside.min(), inside.max(), *np.quantile(inside, (0.005, 0.995), method="inverted_cdf")]
+    found = [summary.mean, summary.std, summary.minimum, summary.maximum, summary.percentile_00_5, summary.percentile_99_5]
+    assert found == pytest.approx(expected)
 
 
-def test_a_kind_whose_cases_have_no_foreground_is_summarised_from_whole_volumes(measured_cases):
+def test_a_kind_that_dataset_json_gives_is_summarised_apart(summarised):
+    labels, hu = boxed((12, 20, 20), 9), chest(3)
+    given = {"b": {"CT": "arbitrary"}}
+    channel = summarised({"a": (hu, labels), "b": (hu - 50, labels)}, {"x": 1}, ("CT",), intensity_kinds=given).channels["CT"]
+    inside = hu[labels == 1]
+    assert channel["hu"].median == np.quantile(inside, 0.5, method="inverted_cdf")
+    assert channel["arbitrary"].median == np.quantile(inside - 50, 0.5, method="inverted_cdf")
+
+
+def test_the_order_of_the_cases_changes_nothing(summarised):
+    """Not a bit: the plan's `created_from` is a hash of the fingerprint, and workers finish in any order."""
+    labels = boxed((12, 20, 20), 9)
+    cases = {str(n): (RNG.normal(10**n, 3, labels.shape), boxed(labels.shape, 4 + n)) for n in range(4)}
+    forth, back = summarised(cases, {"x": 1}), summarised(dict(reversed(cases.items())), {"x": 1})
+    assert forth.channels == back.channels
+
+
+def test_the_state_does_not_grow_with_voxels_or_cases(make_case, make_described):
+    """What the pass gathers: ten times the voxels, then ten times the cases, and not more bins than there may be."""
+    dataset = make_described({"x": 1})
+
+    def state(cases: int, edge: int) -> int:
+        spread = {}
+        for number in range(cases):
+            rng = np.random.default_rng(number)
+            image, labels = 10.0 ** rng.uniform(3, 7) * rng.random((edge, 100, 100)), np.ones((edge, 100, 100))
+            gather(spread, measure_case(make_case(str(number), image, labels), dataset), ("MR",), {})
+        histograms = [h for found in spread.values() for h in {id(h): h for h in (found.stored, found.hu)}.values()]
+        assert len(histograms) == 1
+        return sum(h.bins.nbytes + h.counts.nbytes for h in histograms)
+
+    few, deep, many = state(2, 10), state(2, 100), state(20, 10)
+    assert max(deep, many) <= 12 * MOST_BINS
+    assert max(deep, many) < 2.5 * few  # bins fill up; 32768 hold any number of values
+
+
+def test_measures_of_a_case_take_little_room(measured_cases):
+    labels = boxed((12, 20, 20), 9)
+    cases, _ = measured_cases({"a": (RNG.normal(0, 1e4, labels.shape), labels)}, {"x": 1})
+    assert len(cases["a"].model_dump_json()) < 1500
+
+
+def test_a_kind_whose_cases_have_no_foreground_is_summarised_from_whole_volumes(summarised):
     image, empty = RNG.integers(0, 90, (4, 5, 6)), np.zeros((4, 5, 6))
-    cases, dataset = measured_cases({"a": (image, empty)}, {"x": 1})
-    summary = summarise(cases, dataset).channels["MR"]["arbitrary"]
+    summary = summarised({"a": (image, empty)}, {"x": 1}).channels["MR"]["arbitrary"]
     assert (summary.mean, summary.std) == pytest.approx((image.mean(), image.std()))
     assert (summary.percentile_00_5, summary.percentile_99_5) == (image.min(), image.max())
 
 
-def test_class_sizes_and_shares(measured_cases):
+def test_class_sizes_and_shares(summarised):
     shape = (10, 10, 10)
     image = RNG.integers(1, 90, shape)
-    cases, dataset = measured_cases(
-        {"a": (image, boxed(shape, 4)), "b": (image, boxed(shape, 2)), "c": (image, boxed(shape, 5, 2))},
-        {"one": 1, "two": 2, "three": 3},
-        spacing=(5.0, 2.0, 2.0),
-    )
-    classes = summarise(cases, dataset).classes
+    cases = {"a": (image, boxed(shape, 4)), "b": (image, boxed(shape, 2)), "c": (image, boxed(shape, 5, 2))}
+    names = {"one": 1, "two": 2, "three": 3}
+    classes = summarised(cases, names, spacing=(5.0, 2.0, 2.0)).classes
     one = classes["one"]
-    assert (one.cases, one.median_ml, one.share) == pytest.approx((2, (64 + 8) / 2 * 0.02, (64 + 8) / 3 / 1000))
+    assert (one.annotated, one.cases, one.median_ml, one.share) == pytest.approx((3, 2, (64 + 8) / 2 * 0.02, (64 + 8) / 3 / 1000))
     assert (classes["two"].cases, classes["three"].cases, classes["three"].median_ml) == (1, 0, 0)
+    # of a case in which nobody annotated "one" nothing is known about it
+    classes = summarised(cases, names, spacing=(5.0, 2.0, 2.0), labels_present={"c": ("two",)}).classes
+    assert (classes["one"].annotated, classes["one"].cases, classes["one"].share) == pytest.approx((2, 2, (64 + 8) / 2 / 1000))
+    assert (classes["two"].annotated, classes["three"].annotated) == (3, 2)
 
 
-def test_the_cropped_share_is_the_median_over_the_cases(measured_cases):
+def test_the_cropped_share_is_the_median_over_the_cases(summarised):
     shape = (10, 10, 10)
-    cases, dataset = measured_cases({str(n): (boxed(shape, n), boxed(shape, 2)) for n in (2, 5, 10)}, {"x": 1})
-    assert summarise(cases, dataset).median_relative_size_after_crop == 0.125
+    assert summarised({str(n): (boxed(shape, n), boxed(shape, 2)) for n in (2, 5, 10)}, {"x": 1}).median_relative_size_after_crop == 0.125

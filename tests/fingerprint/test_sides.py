@@ -167,7 +167,7 @@ def test_regions_count_with_all_their_values(make_case, make_described):
     labels[:12][labels[:12] == 1] = 3  # the left lung in two values
     regions = LabelSet.declared({"background": 0, "lung left": [1, 3], "lung right": [2], "lungs": [1, 2, 3]}, [1, 2, 3])
     dataset = replace(make_described({"x": 1}), labels=regions)
-    sides = summarise_sides({"a": measure_case(make_case("a", labels, labels), dataset)}, regions)
+    sides = summarise_sides({"a": measure_case(make_case("a", labels, labels), dataset).measures}, regions)
     assert [(p.left, p.right, p.overlap, p.volume_ratio) for p in sides.pairs] == [("lung left", "lung right", 1.0, 1.0)]
 
 

@@ -88,7 +88,7 @@ def measured() -> Callable[..., tuple[Dataset, Fingerprint]]:
         fingerprint = Fingerprint(
             cases={name: case(number, name) for number, name in enumerate(names)},
             channels=dict.fromkeys(channels, summary),
-            classes={name: ClassSummary(cases=len(names), share=0.1, median_ml=100) for name in label_set.names},
+            classes={name: ClassSummary(annotated=len(names), cases=len(names), share=0.1, median_ml=100) for name in label_set.names},
             sides=SidesSummary(
                 pairs=[SidePair(left=a, right=b, overlap=0.9, volume_ratio=1.1) for a, b in sides],
                 unpaired=unpaired or [],
