@@ -14,8 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autoseg.data.choices import Choices, settled_choices
 from autoseg.data.description import describe
-from autoseg.data.layouts import open_dataset
+from autoseg.data.dicom_headers import dicom_beneath
+from autoseg.data.export import SeriesRow, export_cases, is_labelled, look_through, series_table
+from autoseg.data.key import Key, read_key
+from autoseg.data.layouts import is_export, open_dataset
 from autoseg.errors import DatasetError, PlanError, Problem, excluded_cases, problem_table
 from autoseg.evaluation.crossval import CrossValidation, crossval_as_json
 from autoseg.evaluation.folders import Evaluation, evaluate_folders, write_evaluation
@@ -69,12 +73,16 @@ def plan_and_preprocess(
     strict: bool = False,
     replan: bool = False,
     dry_run: bool = False,
+    choices: Choices | None = None,
     workers: int | None = None,
     quiet: bool = False,
 ) -> Planned:
     """Measure a dataset, decide everything, and store its cases ready for training.
 
     A plan that WORK has is kept; see DESIGN.md section 4. Cases that are stored already are not processed again.
+
+    Args:
+        choices: about reading the files; what is not chosen is as WORK keeps it.
 
     Raises:
         DatasetError: no layout fits, no case can be used, or, with `strict`, any case has an error.
@@ -85,7 +93,8 @@ def plan_and_preprocess(
     kept = read_plan(folder.plan) if folder.plan.is_file() and not replan else None
     chosen = load_recipe(recipe or (kept.recipe if kept else "auto"))
     orientation = kept.dataset.orientation if kept else reading_orientation(chosen, asked)
-    measured = _measured(dataset, orientation, workers, quiet)
+    reading = settled_choices(choices or Choices(), folder.dataset, replan=replan)
+    measured = _measured(dataset, orientation, reading, read_key(folder.key), workers, quiet)
     if strict and excluded_cases(measured.problems):
         raise DatasetError(
             f"--strict refuses cases with errors:\n{problem_table(measured.problems)}\n", remedy="Mend these, or go on without --strict"
@@ -112,21 +121,51 @@ def plan_and_preprocess(
     return planned
 
 
-def doctor(dataset: Path, work: Path | None = None, *, workers: int | None = None, quiet: bool = False) -> Measurement:
+def doctor(
+    dataset: Path, work: Path | None = None, *, choices: Choices | None = None, workers: int | None = None, quiet: bool = False
+) -> Measurement:
     """Read every case of a dataset and find what is wrong or doubtful; nothing is written.
 
     Args:
-        work: a WORK made from it, whose orientation is used.
+        work: a WORK made from it, whose orientation and choices are used.
 
     Raises:
         DatasetError: no layout fits, or no case can be used.
     """
     kept = read_plan(Work(work).planned().plan) if work else None
-    return _measured(dataset, kept.dataset.orientation if kept else "lps", workers, quiet)
+    reading, key = (settled_choices(choices or Choices(), Work(work).dataset), read_key(Work(work).key)) if work else (choices, None)
+    return _measured(dataset, kept.dataset.orientation if kept else "lps", reading, key, workers, quiet)
 
 
-def _measured(dataset: Path, orientation: str, workers: int | None, quiet: bool) -> Measurement:
-    found = open_dataset(dataset)
+@dataclass(frozen=True)
+class SeriesListing:
+    """The DICOM images under a folder, and whether any label map lies among them."""
+
+    rows: tuple[SeriesRow, ...] = ()
+    labelled: bool = False
+
+
+def list_series(dataset: Path, work: Path | None = None, *, choices: Choices | None = None, workers: int | None = None) -> SeriesListing:
+    """Every DICOM image under a folder, with the case that it becomes; nothing is read but headers.
+
+    Raises:
+        DatasetError: the folder has another layout than an export's, and no case in it can be used.
+    """
+    if not dicom_beneath(dataset):
+        return SeriesListing()
+    choices, key = choices or Choices(), Key()
+    if work:
+        choices, key = settled_choices(choices, Work(work).dataset), read_key(Work(work).key)
+    export = look_through(dataset, workers=workers)
+    if is_export(dataset):
+        cases = export_cases(export, choices, key, labels=False).cases
+    else:
+        cases = open_dataset(dataset, choices=choices).cases
+    return SeriesListing(tuple(series_table(export, key, cases)), is_labelled(export))
+
+
+def _measured(dataset: Path, orientation: str, choices: Choices | None, key: Key | None, workers: int | None, quiet: bool) -> Measurement:
+    found = open_dataset(dataset, choices=choices, key=key, workers=workers)
     log.info("%s: %s layout, %d cases, channels %s", found.name, found.layout, len(found.cases), ", ".join(found.channels))
     with bar("measuring", len(found.cases), quiet=quiet) as tick:
         return measure(found, orientation=orientation, workers=workers, on_case=tick)

@@ -32,6 +32,17 @@ def add_seed(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--seed", type=natural, metavar="N", help=what)
 
 
+def add_series(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--series",
+        action="append",
+        metavar="PATTERN",
+        default=[],
+        help="of several DICOM series take the one whose description, number or UID fits; * and ? as for files, re: begins a regular"
+        " expression; once for each channel (default: the only series that is no localiser)",
+    )
+
+
 def show_problems(problems: Sequence[Problem]) -> None:
     """The problem table on stdout, if there are any."""
     if problems:

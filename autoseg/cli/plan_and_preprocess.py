@@ -34,6 +34,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--memory", type=common.gigabytes, metavar="GB", help="memory of the device that will train")
     parser.add_argument("--strict", action="store_true", help="refuse the dataset if any case has an error")
     parser.add_argument("--replan", action="store_true", help="make a new plan where WORK has one")
+    common.add_series(parser)
+    parser.add_argument("--keep-ids", action="store_true", help="call cases of a DICOM export by patient and series, not by numbers")
     parser.add_argument("--dry-run", action="store_true", help="measure and plan, write nothing")
     common.add_device(parser)
     common.add_workers(parser, "read and prepare cases")
@@ -44,6 +46,7 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command; the exit status."""
     from autoseg import pipeline
+    from autoseg.data.choices import Choices
 
     if not options.dry_run:
         logs.to_file(options.work / "log.txt")
@@ -59,6 +62,7 @@ def run(options: argparse.Namespace) -> int:
         strict=options.strict,
         replan=options.replan,
         dry_run=options.dry_run,
+        choices=Choices(tuple(options.series), options.keep_ids),
         workers=options.workers,
         quiet=options.quiet,
     )

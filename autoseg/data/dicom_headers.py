@@ -12,13 +12,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from autoseg.data.names import is_dicom, split_ending
+from autoseg.data.names import OUTLINES, is_dicom, split_ending
 from autoseg.parallel import map_cases, worker_count
 
 INSTALL = "pip install 'autoseg3d[dicom]'"
-SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7", "1.2.840.10008.5.1.4.1.1.481.3")
-"""SOP classes of annotations: segmentation, label map segmentation, RT structure set."""
-
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 _NO_IMAGES = tuple(_STORAGE + part for part in ("9.", "11.", "34.", "66", "67", "68", "78.", "79.", "80.", "88.", "104.", "481.", "200."))
 """Beginnings of SOP classes that hold no image: waveforms, presentation states, registrations, reports, documents, plans."""
@@ -134,7 +131,12 @@ def dicom_files(folder: Path) -> list[Path]:
     direct = [path for path in sorted(folder.iterdir()) if _may_be_dicom(path)]
     if found := [path for path in direct if is_dicom(path)]:
         return found
-    return [path for path in sorted(folder.rglob("*")) if path.parent != folder and _may_be_dicom(path) and is_dicom(path)]
+    return [path for path in every_dicom_file(folder) if path.parent != folder]
+
+
+def every_dicom_file(folder: Path) -> list[Path]:
+    """The DICOM files anywhere under a folder, sorted, without DICOMDIR."""
+    return [path for path in sorted(folder.rglob("*")) if _may_be_dicom(path) and is_dicom(path)]
 
 
 def dicom_beneath(folder: Path) -> bool:
@@ -203,7 +205,7 @@ def _by_pydicom(path: Path) -> _Found:
     except (InvalidDicomError, OSError, EOFError, ValueError, KeyError, NotImplementedError):
         return None
     values = {name: header.get(keyword) for name, (keyword, _) in _ALL.items()}
-    if _text(values["kind"]) in SEGMENTATIONS:
+    if _text(values["kind"]) in OUTLINES:
         return [Annotation(path, _text(values["patient"]), _text(values["study"]), _referenced_series(path))]
     if not values["rows"] or not values["columns"]:
         return _no_image(path)
@@ -273,7 +275,7 @@ def _by_simpleitk(path: Path) -> _Found:
         return _no_image(path)
     there = set(reader.GetMetaDataKeys())
     values: dict[str, Any] = {name: reader.GetMetaData(tag).strip() if tag in there else None for name, (_, tag) in _ALL.items()}
-    if _text(values["kind"]) in SEGMENTATIONS:
+    if _text(values["kind"]) in OUTLINES:
         return [Annotation(path, _text(values["patient"]), _text(values["study"]), ())]
     if _whole(values["frames"]) > 1 or (len(reader.GetSize()) > 2 and reader.GetSize()[2] > 1):
         return _FRAMES

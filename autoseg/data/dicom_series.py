@@ -55,8 +55,8 @@ class DicomImage:
 
     @property
     def spacing(self) -> tuple[float, float, float] | None:
-        """mm (z, y, x); None if the pixels' is not said."""
-        if self.first.spacing is None:
+        """mm (z, y, x); None if the pixels' is not said, and of localisers."""
+        if self.first.spacing is None or self.is_localiser:
             return None
         heights = _heights(self.slices) if self.placed else np.zeros(1)
         between = float(np.median(np.diff(heights))) if len(heights) > 1 else self.first.thickness or 1.0

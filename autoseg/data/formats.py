@@ -7,7 +7,7 @@ from pathlib import Path
 from autoseg.data.case import SeriesChoice
 from autoseg.data.names import PICTURE_ENDINGS, TIFF_ENDINGS, is_dicom, split_ending
 from autoseg.data.pixels import Pixels
-from autoseg.errors import UnreadableFileError
+from autoseg.errors import AutosegError, UnreadableFileError
 
 
 def read_pixels(path: Path, series: SeriesChoice | None = None, *, labels: bool = False) -> Pixels:
@@ -47,6 +47,15 @@ def read_pixels(path: Path, series: SeriesChoice | None = None, *, labels: bool 
     from autoseg.data.itk import read_itk
 
     return read_itk(path)
+
+
+def channels_in(path: Path) -> int:
+    """How many channels an image file holds, transparency not counted; 1 where it cannot be read, which the reader will name."""
+    try:
+        pixels = read_pixels(path)
+    except AutosegError:
+        return 1
+    return len(pixels.values) - pixels.alpha
 
 
 def require_content(path: Path) -> None:

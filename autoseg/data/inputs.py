@@ -1,27 +1,51 @@
-"""What predict is given: one file, a folder of files, a folder of case folders, or a DICOM series."""
+"""What predict is given: one file, a folder of files, a folder of case folders, a DICOM series, or an export of DICOM studies."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
-from autoseg.data.case import CaseFiles
+from autoseg.data.case import CaseFiles, SeriesChoice
+from autoseg.data.choices import Choices
+from autoseg.data.dicom_headers import dicom_beneath
+from autoseg.data.dicom_series import matching
+from autoseg.data.export import Export, export_cases, look_through
+from autoseg.data.key import Key
 from autoseg.data.names import LABEL_STEMS, Entry, entries, is_series, listing, split_channel, split_ending, visible, without_label_suffix
 from autoseg.data.pairing import Found, add_image, image_files
 from autoseg.errors import AutosegError, DatasetError, Problem
 
 
-def find_inputs(path: Path, channels: int) -> tuple[list[CaseFiles], list[Problem]]:
+class Inputs(NamedTuple):
+    """The images to predict, a problem for each that cannot be, and whom the numbers of cases from a DICOM export stand for."""
+
+    cases: list[CaseFiles]
+    problems: list[Problem]
+    key: Key = Key()
+
+
+def find_inputs(path: Path, channels: int, *, choices: Choices | None = None, key: Key | None = None) -> Inputs:
     """The images to predict, with a problem for each case that lacks or exceeds the model's channels.
 
     Args:
         path: a file (its `_0001` ... neighbours belong to it where the model has several channels), a folder of files with
-            `_0000` suffixes or with names of their own, a folder of case folders, or a DICOM series folder.
+            `_0000` suffixes or with names of their own, a folder of case folders, a DICOM series folder, or an export of DICOM studies.
         channels: the model's.
+        choices: what was chosen about reading the dataset that the model learnt from; of DICOM images, which.
+        key: the numbers that cases of a DICOM export were given before.
 
     Raises:
         DatasetError: nothing is there, or no image is among it.
     """
-    path = Path(path)
+    path, choices = Path(path), choices or Choices()
+    if path.is_dir() and (export := _export(path, choices)):
+        found = export_cases(export, choices, key or Key(), labels=False)
+        if not found.cases and not found.problems:
+            raise DatasetError(
+                f"no series in it fits --series {' '.join(choices.series)}", file=path, remedy="Look at autoseg doctor FOLDER"
+            )
+        return Inputs(list(found.cases), list(found.problems), found.key)
     if path.is_file():
         cases = _single(path, channels)
     elif not path.is_dir():
@@ -46,10 +70,44 @@ def find_inputs(path: Path, channels: int) -> tuple[list[CaseFiles], list[Proble
     good, problems = [], []
     for case, found in sorted(cases.items()):
         try:
-            good.append(CaseFiles(case, image_files(found, channels)))
+            good.append(with_series(CaseFiles(case, image_files(found, channels)), choices))
         except AutosegError as error:
             problems.append(Problem.of(error.in_case(case)))
-    return good, problems
+    return Inputs(good, problems)
+
+
+def with_series(files: CaseFiles, choices: Choices) -> CaseFiles:
+    """The case with the choice of series, where its image is a folder of DICOM files: one channel a pattern."""
+    if not choices.series or not files.images or not all(image.is_dir() for image in files.images):
+        return files
+    patterns = choices.series
+    if len(files.images) == 1:
+        images = files.images * len(patterns)
+    else:
+        images, patterns = files.images, patterns if len(patterns) == len(files.images) else patterns[:1] * len(files.images)
+    return replace(files, images=images, series=tuple(SeriesChoice(pattern) for pattern in patterns))
+
+
+def _export(path: Path, choices: Choices) -> Export | None:
+    """The studies of a folder that must be told apart by their headers; None if its folders or files are cases of their own.
+
+    A folder with DICOM files in or under it is one case if they make one image, or if the patterns leave one of them for each channel;
+    a folder of such folders is a folder of cases. Anything else, as PACS and DICOMDIR write it, is an export.
+    """
+    if is_series(path):
+        folders = [path]
+    elif any(entry.path.is_file() for entry in entries(path)):
+        return None
+    else:
+        folders = [folder for folder in visible(path) if folder.is_dir() and dicom_beneath(folder)]
+    if not folders or (path not in folders and not choices.series and all(map(is_series, folders))):
+        return None
+    export = look_through(path)
+    for folder in folders:
+        images = [image for images in export.studies.values() for image in images if folder in image.first.path.parents]
+        if any(len(matching(images, pattern)) != 1 for pattern in choices.series or ("",)):
+            return export
+    return None
 
 
 def group(images: list[Entry], channels: int) -> dict[str, Found]:
@@ -79,6 +137,8 @@ def _single(path: Path, channels: int) -> dict[str, Found]:
 def _case_folder(folder: Path, channels: int) -> Found | None:
     """The images in one case's folder, whatever they are called, label maps left out; None if there are none."""
     images = [e for e in entries(folder) if e.stem.lower() not in LABEL_STEMS and without_label_suffix(e.stem) == e.stem]
+    if not any(entry.path.is_file() or split_channel(entry.stem) for entry in images) and dicom_beneath(folder):
+        return Found([images[0].path if len(images) == 1 else folder])
     cases = group(images, channels)
     if len(cases) <= 1:
         return next(iter(cases.values()), None)

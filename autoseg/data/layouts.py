@@ -1,4 +1,7 @@
-"""A raw folder to a Dataset, by its content: four layouts. Nothing is read but names and dataset.json."""
+"""A raw folder to a Dataset, by its content: four layouts, and an export of DICOM studies.
+
+Nothing is read but names and dataset.json; of an export, and of the first case where nothing tells the channels, headers too.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +9,42 @@ from pathlib import Path
 from typing import Any
 
 from autoseg.data.case import Dataset
+from autoseg.data.choices import Choices
 from autoseg.data.description import Description, describe, read_folds, read_groups
-from autoseg.data.inputs import find_inputs
-from autoseg.data.names import LABEL_STEMS, entries, is_dicom, is_series, listing, split_channel, split_ending, visible
+from autoseg.data.dicom_headers import dicom_beneath
+from autoseg.data.export import export_cases, look_through
+from autoseg.data.formats import channels_in
+from autoseg.data.inputs import find_inputs, with_series
+from autoseg.data.key import Key
+from autoseg.data.names import LABEL_STEMS, Entry, entries, is_dicom, is_series, listing, split_channel, split_ending, visible
 from autoseg.data.pairing import Found, add_image, pair, settle, usual_channels
 from autoseg.errors import DatasetError, Problem
 
 __all__ = ["find_inputs", "open_dataset"]
 
-NNUNET, DECATHLON, CASE_FOLDERS, TWO_FOLDERS = "nnU-Net", "Decathlon", "case folders", "two folders"
+NNUNET, DECATHLON, CASE_FOLDERS, TWO_FOLDERS, EXPORT = "nnU-Net", "Decathlon", "case folders", "two folders", "DICOM export"
 IMAGE_FOLDERS = ("images", "image", "imgs")
 LABEL_FOLDERS = ("labels", "label", "masks", "mask", "segmentations")
 IMAGE_STEMS = ("imaging", "image", "img")
 LOOKED_FOR = (
     "imagesTr/ and labelsTr/; dataset.json with `training` or `dataset`; images/ and labels/ or masks/;"
-    " folders CASE/ with imaging.EXT or a DICOM series, and segmentation.EXT"
+    " folders CASE/ with imaging.EXT or a DICOM series, and segmentation.EXT; a tree of DICOM files with label maps in or beside it"
 )
 
 
-def open_dataset(folder: Path) -> Dataset:
+def open_dataset(folder: Path, *, choices: Choices | None = None, key: Key | None = None, workers: int | None = None) -> Dataset:
     """The dataset in a folder, its layout recognised by content.
 
     1. nnU-Net: imagesTr/ and labelsTr/, or dataset.json with a `dataset` mapping of paths;
     2. Medical Segmentation Decathlon: dataset.json with `training: [{image, label}]`;
-    3. one folder a case: imaging.EXT or a DICOM series, and segmentation.EXT;
-    4. images/ and labels/ or masks/, paired by name.
+    3. one folder a case: imaging.EXT or DICOM files, and segmentation.EXT;
+    4. images/ and labels/ or masks/, paired by name;
+    else an export: DICOM studies in any order of folders, with their label maps (`autoseg.data.export`).
+
+    Args:
+        choices: what the user chose about reading; of a folder with several DICOM images, `series` says which are the channels.
+        key: the numbers that cases of an export were given before.
+        workers: processes that read the headers of an export.
 
     Returns:
         Cases sorted by id. A case without image or label, with duplicates, or with missing or surplus channel files is left out
@@ -41,13 +55,22 @@ def open_dataset(folder: Path) -> Dataset:
             there.
         LabelError: labels or `labels_present` in dataset.json that contradict themselves or each other.
     """
+    choices = choices or Choices()
     folder = Path(folder)
     if not folder.is_dir():
         raise DatasetError("there is no such folder", file=folder, remedy="Give the folder of the dataset")
     about = describe(folder)
     layout, found = _recognise(folder, about.content)
-    channels = about.channels or tuple(str(n) for n in range(usual_channels(found.values())))
-    cases, problems = settle(found, len(channels))
+    groups: dict[str, str] = {}
+    if layout == EXPORT:
+        export = export_cases(look_through(folder, workers=workers), choices, key or Key(), labels=True)
+        cases, problems, groups, key = export.cases, export.problems, export.groups, export.key
+        found = {files.case: Found() for files in cases}
+        channels = about.channels or tuple(str(n) for n in range(max(len(choices.series), 1)))
+    else:
+        channels = about.channels or _channels_by_number(found, choices)
+        cases, problems = settle(found, len(channels))
+        cases, key = [with_series(files, choices) for files in cases], None
     if not cases:
         why = f"first of {len(problems)} problems: {problems[0].case}: {problems[0].message}" if problems else f"it holds {listing(folder)}"
         raise DatasetError(
@@ -56,7 +79,8 @@ def open_dataset(folder: Path) -> Dataset:
             remedy="Put an image and a label map of the same name into the folders",
         )
     _require_known_cases(about, found, folder)
-    groups, unknown = read_groups(folder, about.content, (c.case for c in cases))
+    declared, unknown = read_groups(folder, about.content, (c.case for c in cases))
+    groups = {files.case: groups[files.case] for files in cases if files.case in groups} | declared
     return Dataset(
         about.name,
         folder,
@@ -70,7 +94,28 @@ def open_dataset(folder: Path) -> Dataset:
         about.labels_present,
         read_folds(folder),
         (*problems, *unknown, *_unknown_kinds(about, found)),
+        choices,
+        key,
     )
+
+
+def _channels_by_number(found: dict[str, Found], choices: Choices) -> tuple[str, ...]:
+    """Names of the channels where dataset.json gives none: as many as files, patterns, or what the first case's one file holds."""
+    count = usual_channels(found.values())
+    first = next((f.whole[0] for f in found.values() if f.whole and f.labels), None)
+    if count == 1 and first is None:  # a colour picture may be called CASE_0000
+        first = next((f.numbered[0][0] for f in found.values() if 0 in f.numbered and f.labels), None)
+    if count == 1 and first is not None:
+        count = max(len(choices.series), 1) if first.is_dir() else channels_in(first)
+    return tuple(str(n) for n in range(count))
+
+
+def is_export(folder: Path) -> bool:
+    """Whether a folder is an export of DICOM studies: none of the four layouts fits it, and DICOM files lie in it."""
+    try:
+        return _recognise(folder, describe(folder).content)[0] == EXPORT
+    except DatasetError:
+        return False
 
 
 def _recognise(folder: Path, content: dict[str, Any]) -> tuple[str, dict[str, Found]]:
@@ -84,10 +129,14 @@ def _recognise(folder: Path, content: dict[str, Any]) -> tuple[str, dict[str, Fo
     images = next((inside[name] for name in IMAGE_FOLDERS if name in inside), None)
     labels = next((inside[name] for name in LABEL_FOLDERS if name in inside), None)
     if images and labels:
-        return TWO_FOLDERS, pair(entries(images), entries(labels))
-    found = {path.name: _case_folder(path) for path in sorted(inside.values())}
+        found = pair(_images_or_cases(images), entries(labels))
+        if any(f.labels and (f.whole or f.numbered) for f in found.values()) or not dicom_beneath(images):
+            return TWO_FOLDERS, found
+    found = {path.name: _case_folder(path) for path in sorted(inside.values()) if path.name.lower() not in LABEL_FOLDERS}
     if any((f.whole or f.numbered) and f.labels for f in found.values()):
         return CASE_FOLDERS, {case: f for case, f in found.items() if f.whole or f.numbered or f.labels}
+    if dicom_beneath(folder):
+        return EXPORT, {}
     raise DatasetError(
         f"no layout of a dataset fits. Looked for: {LOOKED_FOR}. It holds: {listing(folder)}",
         file=folder,
@@ -95,8 +144,16 @@ def _recognise(folder: Path, content: dict[str, Any]) -> tuple[str, dict[str, Fo
     )
 
 
+def _images_or_cases(folder: Path) -> list[Entry]:
+    """Image files and DICOM series folders, and folders under which DICOM series lie deeper."""
+    found = entries(folder)
+    known = {entry.path for entry in found}
+    deeper = (path for path in visible(folder) if path.is_dir() and path not in known)
+    return [*found, *(Entry(path, path.name) for path in deeper if dicom_beneath(path))]
+
+
 def _case_folder(folder: Path) -> Found:
-    """imaging.EXT (or imaging_0000.EXT, ...) or a DICOM series, in a folder of its own or beside the label map."""
+    """imaging.EXT (or imaging_0000.EXT, ...) or DICOM files, beside the label map or in folders of their own."""
     found = Found()
     if is_series(folder):
         found.whole.append(folder)
@@ -109,8 +166,11 @@ def _case_folder(folder: Path) -> Found:
             found.labels.append(entry.path)
         elif stem.lower() in IMAGE_STEMS:
             add_image(found, entry.path, channel)
-    if not found.numbered:
-        found.whole += series
+    if not found.numbered and not found.whole:
+        if len(series) == 1:
+            found.whole += series
+        elif dicom_beneath(folder):
+            found.whole.append(folder)  # several series: which is meant is told when headers are read
     if found.whole and found.whole[0].is_dir() and not found.labels:  # beside a DICOM series any one image file is its label map
         found.labels += [e.path for e in entries(folder) if e.path.is_file() and not is_dicom(e.path)]
     return found

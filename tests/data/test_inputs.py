@@ -17,7 +17,7 @@ def touch(folder, *names):
 
 
 def found(path, channels):
-    cases, problems = find_inputs(path, channels)
+    cases, problems, _ = find_inputs(path, channels)
     return {c.case: [p.name for p in c.images] for c in cases}, {p.case: p.message for p in problems}
 
 
