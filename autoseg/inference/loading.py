@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
+from autoseg.data.choices import Choices, kept_choices
 from autoseg.errors import ModelError
 from autoseg.files import FoldFolder, Work
 from autoseg.network.build import build
@@ -38,12 +39,14 @@ class LoadedModel:
 
     plan: the folds' own, with `prediction` and `postprocessing` of WORK/plan.json, where they may be changed after training.
     notices: what was left out, in words.
+    choices: how the files that it learnt from were read, and so others are.
     """
 
     plan: Plan
     configuration: str
     folds: tuple[LoadedFold, ...]
     notices: tuple[str, ...]
+    choices: Choices
 
 
 def load_folder(path: Path, *, folds: Sequence[FoldName] | None, configurations: Sequence[str] | None, trust_code: bool) -> LoadedModel:
@@ -70,7 +73,7 @@ def load_folder(path: Path, *, folds: Sequence[FoldName] | None, configurations:
         )
     loaded = tuple(_load(work.fold(configuration, name), name, plans[name], configuration) for name in names)
     plan = plan.model_copy(update={"prediction": written.prediction, "postprocessing": written.postprocessing})
-    return LoadedModel(plan, configuration, loaded, notices)
+    return LoadedModel(plan, configuration, loaded, notices, kept_choices(work.dataset))
 
 
 def _one_configuration(plan: Plan, wanted: Sequence[str] | None) -> str:

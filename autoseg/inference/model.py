@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from autoseg.data.case import Case, CaseFiles, LabelMap, Volume
+from autoseg.data.choices import Choices
+from autoseg.data.key import KEY_NAME, Key, read_key, write_key
 from autoseg.data.labels import LabelSet
 from autoseg.data.layouts import find_inputs
 from autoseg.data.names import PICTURE_ENDINGS, split_ending
@@ -70,6 +72,8 @@ class Model:
     trained_on: fold -> content keys of the images that it was trained on, in any stage.
     notices: what was left out on loading, in words.
     first_stage: of a cascade; its result is an input of this one's networks.
+    choices: how the files that it learnt from were read, and so others are.
+    key: the numbers that cases of a DICOM export have in WORK.
     """
 
     plan: Plan
@@ -78,6 +82,8 @@ class Model:
     trained_on: Mapping[FoldName, frozenset[str]]
     notices: tuple[str, ...]
     first_stage: Model | None = None
+    choices: Choices = field(default_factory=Choices)
+    key: Key = field(default_factory=Key, repr=False)
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -191,7 +197,8 @@ class Model:
     ) -> Iterator[CaseResult]:
         taken: set[str] = set()
         for path in [inputs] if isinstance(inputs, str | Path) else inputs:
-            found, problems = find_inputs(Path(path), len(self.plan.dataset.channels))
+            found, problems, key = find_inputs(Path(path), len(self.plan.dataset.channels), choices=self.choices, key=self._numbers(output))
+            self._keep_new_numbers(key, [files.case for files in found], output)
             for problem in problems:
                 if problem.severity == "error":
                     yield CaseResult(problem.case or problem.file or Path(path).name, None, problem, 0.0)
@@ -209,6 +216,17 @@ class Model:
                 yield CaseResult(
                     files.case, target, None, time.monotonic() - began, prediction.content_key, prediction.trained_on, prediction.warnings
                 )
+
+    def _numbers(self, output: Path) -> Key:
+        """The numbers that cases of a DICOM export have in WORK, and those that OUTPUT has given to others."""
+        others = read_key(output / KEY_NAME)
+        return Key({**self.key.patients, **others.patients}, {**self.key.cases, **others.cases})
+
+    def _keep_new_numbers(self, key: Key, cases: Sequence[str], output: Path) -> None:
+        """Write whom the numbers stand for that WORK doesn't know."""
+        fresh = key.of_cases([case for case in {*cases, *read_key(output / KEY_NAME).cases} if case not in self.key.cases])
+        if fresh.cases:
+            write_key(output / KEY_NAME, fresh)
 
     def _one_file(self, files: CaseFiles, output: Path, probabilities: bool, progress: Progress | None) -> tuple[Path, Prediction]:
         case = read_case(files, len(self.plan.dataset.channels), orientation=self.plan.dataset.orientation)
@@ -289,7 +307,8 @@ def load_model(
     loaded = load_folder(Path(path), folds=folds, configurations=configurations, trust_code=trust_code)
     predictor = make_predictor(loaded.plan, loaded.configuration, [fold.network for fold in loaded.folds], device=device)
     trained_on = {fold.name: fold.trained_on for fold in loaded.folds}
-    model = Model(loaded.plan, loaded.configuration, predictor, trained_on, loaded.notices)
+    about = {"choices": loaded.choices, "key": read_key(Work(Path(path)).key)}
+    model = Model(loaded.plan, loaded.configuration, predictor, trained_on, loaded.notices, **about)
     return model if len(model.stages) == 1 else _with_first_stage(model, Path(path), device, trust_code)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from autoseg.data.case import Dataset
+from autoseg.data.key import write_key
 from autoseg.errors import PlanError
 from autoseg.files import Work, write_json
 from autoseg.fingerprint.measure import Measurement
@@ -88,7 +89,7 @@ def _difference(first: Any, second: Any, key: str = "") -> str | None:
 
 
 def write_decisions(work: Work, plan: Plan, measured: Measurement, folds: Sequence[Fold], *, fresh: bool) -> None:
-    """plan.json, fingerprint.json, dataset.json and folds.json of WORK; a kept plan is not written again."""
+    """plan.json, fingerprint.json, dataset.json, folds.json and, of a DICOM export, key.json of WORK; a kept plan is not written again."""
     dataset = measured.dataset
     if fresh:
         write_plan(work.plan, plan)
@@ -101,9 +102,12 @@ def write_decisions(work: Work, plan: Plan, measured: Measurement, folds: Sequen
             "layout": dataset.layout,
             "channels": list(dataset.channels),
             "groups": dataset.groups,
+            "choices": dataset.choices.as_json(),
             "cases": {case: found.content_key for case, found in measured.fingerprint.cases.items()},
         },
     )
+    if dataset.key is not None:
+        write_key(work.key, dataset.key)
     write_folds(work.folds, folds)
 
 
