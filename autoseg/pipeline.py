@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from autoseg.data.dicom_headers import dicom_beneath
 from autoseg.data.export import SeriesRow, export_cases, is_labelled, look_through, series_table
 from autoseg.data.key import Key, read_key
 from autoseg.data.layouts import is_export, open_dataset
-from autoseg.errors import DatasetError, PlanError, Problem, excluded_cases, problem_table
+from autoseg.errors import DatasetError, Problem, excluded_cases, problem_table
 from autoseg.evaluation.crossval import CrossValidation, crossval_as_json
 from autoseg.evaluation.folders import Evaluation, evaluate_folders, write_evaluation
 from autoseg.files import Work, locked, write_json
@@ -35,7 +35,7 @@ from autoseg.planning.explain import explain
 from autoseg.planning.keeping import require_agreement, split_cases, write_decisions
 from autoseg.planning.plan_file import read_plan
 from autoseg.planning.planner import plan as make_plan
-from autoseg.planning.planner import reading_orientation
+from autoseg.planning.planner import reading_orientation, require_configurations
 from autoseg.planning.recipes import load_recipe
 from autoseg.planning.schema import Plan
 from autoseg.preprocessing.preprocess import preprocess
@@ -47,10 +47,14 @@ log = logging.getLogger("autoseg")
 
 @dataclass(frozen=True)
 class Planned:
-    """What plan-and-preprocess leaves: the plan, the cases that are ready, and every problem."""
+    """What plan-and-preprocess leaves: the plan, the cases that are ready, and every problem.
+
+    stages: the configurations that were prepared, a cascade's first stage among them.
+    """
 
     work: Work
     plan: Plan
+    stages: tuple[str, ...]
     measured: Measurement
     problems: tuple[Problem, ...]
 
@@ -106,17 +110,17 @@ def plan_and_preprocess(
         log.info("The plan of %s is kept (--replan makes a new one).", folder.path.name)
     else:
         plan = make_plan(measured.dataset, measured.fingerprint, chosen, made_for=machine(device), options=asked)
-    planned = Planned(folder, plan, measured, measured.problems)
+    stages = every_stage(plan, _known_configurations(plan, configurations))
+    planned = Planned(folder, plan, tuple(stages), measured, measured.problems)
     folds = split_cases(folder, plan, measured, left_out=planned.failed, fresh=kept is None)
     if dry_run:
         return planned
     with locked(folder.lock, f"the preprocessed cases of {folder.path.name}"):
         write_decisions(folder, plan, measured, folds, fresh=kept is None)
-        wanted = every_stage(plan, _known_configurations(plan, configurations))
         with bar("preprocessing", len(measured.dataset.cases), quiet=quiet) as tick:
-            failed = preprocess(measured.dataset, measured.fingerprint, plan, folder, configurations=wanted, workers=workers, on_case=tick)
+            failed = preprocess(measured.dataset, measured.fingerprint, plan, folder, configurations=stages, workers=workers, on_case=tick)
         if failed:
-            planned = Planned(folder, plan, measured, (*measured.problems, *failed))
+            planned = replace(planned, problems=(*planned.problems, *failed))
             splitting.write_folds(folder.folds, split_cases(folder, plan, measured, left_out=planned.failed, fresh=kept is None))
     return planned
 
@@ -363,7 +367,5 @@ def evaluate_work(work: Path, *, output: Path | None = None) -> dict[str, CrossV
 
 def _known_configurations(plan: Plan, wanted: Sequence[str] | None) -> list[str]:
     names = list(wanted or plan.default_configurations)
-    for name in names:
-        if name not in plan.configurations:
-            raise PlanError(f"the plan has no configuration {name!r}", remedy=f"Choose among {', '.join(plan.configurations)}")
+    require_configurations(names, plan.configurations)
     return names

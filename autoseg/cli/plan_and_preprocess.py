@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     )
     common.show_problems(planned.problems)
     plan, work = planned.plan, options.work
-    for name in options.config or plan.default_configurations:
+    for name in planned.stages:
         part = plan.configurations[name]
         spacing, patch = (" x ".join(f"{n:g}" for n in values) for values in (part.spacing, part.patch_size))
         print(f"{name}: spacing {spacing} mm, patch {patch} voxels, batch {part.batch_size}, widths {part.network.features}")

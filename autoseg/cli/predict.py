@@ -48,6 +48,6 @@ def run(options: argparse.Namespace) -> int:
     written = [result for result in predicted.results if result.output]
     for result in written:
         print(f"{result.case}: {result.output.name} in {result.seconds:.1f} s")
-    folds = ", ".join(map(str, predicted.model.folds))
-    print(f"{len(written)} of {len(predicted.results)} cases predicted into {options.output}, by fold(s) {folds}.")
+    by = f"{' then '.join(predicted.model.stages)}, fold(s) {', '.join(map(str, predicted.model.folds))}"
+    print(f"{len(written)} of {len(predicted.results)} cases predicted into {options.output}, by {by}.")
     return 0 if len(written) == len(predicted.results) else 1

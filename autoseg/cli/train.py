@@ -15,7 +15,7 @@ def add_parser(commands: Any) -> None:
         "train",
         "train the folds and score their held-out cases",
         "Train the folds of WORK's plan; each predicts and scores the cases that it held out. Folds that are done are skipped, one "
-        "that was interrupted goes on.",
+        "that was interrupted goes on. A cascade trains all folds of its first stage before its second.",
     )
     parser.add_argument("work", metavar="WORK", type=common.existing, help="folder that plan-and-preprocess made")
     parser.add_argument(
@@ -54,15 +54,16 @@ def run(options: argparse.Namespace) -> int:
         quiet=options.quiet,
     )
     for configuration, result in trained.crossvals.items():
-        print(crossval_text(result))
+        print(f"{configuration}\n\n{crossval_text(result)}")
         pictures = ", ".join(f"{name}.png" for name in ("held_out", "dice", "loss"))
         print(f"Pictures: {pictures} in {options.work / 'models' / configuration}\n")
     common.show_problems(trained.problems)
     folds = ", ".join(f"{configuration} {fold}" for configuration, fold in trained.done) or "none"
     print(f"Folds that are done: {folds}.")
     if trained.done:
+        named = f" --config {' '.join(options.config)}" if options.config else ""
         print(
-            f"To predict: autoseg predict {options.work} IMAGES OUTPUT"
+            f"To predict: autoseg predict {options.work} IMAGES OUTPUT{named}"
             + ("" if trained.ensemble_ready else "   (with the folds that are done)")
         )
     return 1 if trained.problems else 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
 
 from autoseg import __version__
 from autoseg.data.case import Dataset
+from autoseg.errors import PlanError
 from autoseg.fingerprint.types import Fingerprint
 from autoseg.planning import overrides
 from autoseg.planning.configurations import plan_configurations
@@ -44,8 +46,8 @@ def decide(figures: Figures, recipe: Recipe, *, made_for: MadeFor, options: dict
     configurations, reasons = plan_configurations(figures, recipe, machine, wanted)
     intensity, masks, why_intensity = plan_intensity(figures, recipe.rules.intensity, recipe.values.configuration.crop)
     configurations = {name: c.model_copy(update={"normalise_in_mask": masks}) for name, c in configurations.items()}
-    default, why_default = _default(recipe, configurations, figures)
-    training, why_training = plan_training(figures, recipe, configurations[default], wanted)
+    default, why_default = _default(recipe, configurations, figures, wanted)
+    training, why_training = plan_training(figures, recipe, configurations[default[0]], wanted)
     folds, why_folds = plan_folds(figures, recipe, wanted)
     reasons = [*why_default, *reasons, *why_intensity, *why_training, *why_folds]
 
@@ -55,7 +57,7 @@ def decide(figures: Figures, recipe: Recipe, *, made_for: MadeFor, options: dict
         recipe_options=wanted.options(),
         created_from=figures.key,
         made_for=machine,
-        default_configurations=[default],
+        default_configurations=default,
         dataset=_dataset(figures, recipe),
         intensity=intensity,
         training=training,
@@ -83,23 +85,43 @@ def _machine(recipe: Recipe, made_for: MadeFor, wanted: overrides.Request) -> Ma
     return machine if wanted.memory_gb is None else machine.model_copy(update={"memory_gb": wanted.memory_gb})
 
 
-def _default(recipe: Recipe, configurations: dict[str, ConfigurationPlan], figures: Figures) -> tuple[str, list[Reason]]:
-    wanted = recipe.rules.configurations.default
-    if wanted in configurations:
-        why = "It sees the finest detail, in all three directions" if wanted == "3d_fullres" else f"The recipe {recipe.name} says so"
-        default = wanted
+def _default(
+    recipe: Recipe, configurations: dict[str, ConfigurationPlan], figures: Figures, wanted: overrides.Request
+) -> tuple[list[str], list[Reason]]:
+    """What is prepared, trained and used unasked: what --config names, else the recipe's own."""
+    own = recipe.rules.configurations.default
+    if wanted.configurations:
+        default, why = list(wanted.configurations), "You named it with --config"
+        require_configurations(default, configurations)
+    elif own in configurations:
+        default = [own]
+        why = "It sees the finest detail, in all three directions" if own == "3d_fullres" else f"The recipe {recipe.name} says so"
     else:
-        why, default = f"There is no {wanted}: the cases are 2D images", next(iter(configurations))
+        default, why = [next(iter(configurations))], f"There is no {own}: the cases are 2D images"
     return default, [
         reason(
             "default_configurations",
-            [default],
+            default,
             why,
             "you named another with --config",
             cases=len(figures.cases),
             median_size=np.percentile(figures.shapes, 50, axis=0),
         )
     ]
+
+
+def require_configurations(names: Sequence[str], there: Collection[str]) -> None:
+    """Refuse configurations that a plan does not have.
+
+    Raises:
+        PlanError: it lacks one.
+    """
+    for name in names:
+        if name not in there:
+            remedy = f"Choose among {', '.join(there)}"
+            if name in ("3d_lowres", "3d_cascade_fullres") and "3d_fullres" in there:
+                remedy += ". A coarse first stage is planned where a patch shows little of a case, or with --set 3d_lowres.spacing=[...]"
+            raise PlanError(f"the plan has no configuration {name!r}", remedy=remedy)
 
 
 def _dataset(figures: Figures, recipe: Recipe) -> DatasetPlan:

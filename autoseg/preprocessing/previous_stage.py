@@ -65,9 +65,11 @@ def store_found(store: Path, case: str, label_map: Path, labels: LabelSet, made_
         ResourceError: the disk is full.
     """
     from autoseg.data.reading import read_labels
+    from autoseg.data.shearing import straight_labels
 
     stored = open_case(store, case)
-    found = stored.origin.orientation.apply(read_labels(label_map, case=case).voxels)
+    found, grid = read_labels(label_map, case=case).voxels, stored.origin.stored
+    found = stored.origin.orientation.apply(straight_labels(found, grid) if grid.sheared else found)
     write_previous(stored, on_prepared_grid(labels.encode(found), stored.origin, stored.shape), made_by)
 
 
