@@ -44,7 +44,7 @@ def test_all_48_axis_orders_read_alike_and_results_go_back(tmp_path, number):
     assert same(case.image.grid, HOME) and same(case.stored, stored)
 
     prediction = (voxels > 0.5).astype(np.uint8)
-    write_labels(tmp_path / f"p{ending}", LabelMap(on_stored_grid(prediction, case.orientation), case.stored))
+    write_labels(tmp_path / f"p{ending}", LabelMap(on_stored_grid(prediction, case.orientation, case.stored), case.stored))
     back = sitk.ReadImage(str(tmp_path / f"p{ending}"))  # an independent reader sees the image's own grid and the moved labels
     original = sitk.ReadImage(str(tmp_path / f"a{ending}"))
     assert np.array_equal(sitk.GetArrayFromImage(back), sitk.GetArrayFromImage(original) > 0.5)
