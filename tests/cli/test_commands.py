@@ -42,13 +42,7 @@ def test_switches_of_later_work_are_absent():
         "--speed",
         "--report",
         "--cluster",
-        "--weights",
         "--probe",
-        "--validate-only",
-        "--replay",
-        "--series",
-        "--regrid",
-        "--keep-ids",
     ):
         assert switch not in text
 
