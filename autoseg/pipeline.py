@@ -19,6 +19,7 @@ from autoseg.data.description import describe
 from autoseg.data.dicom_headers import dicom_beneath
 from autoseg.data.export import SeriesRow, export_cases, is_labelled, look_through, series_table
 from autoseg.data.key import Key, read_key
+from autoseg.data.labels import LabelSet
 from autoseg.data.layouts import is_export, open_dataset
 from autoseg.errors import DatasetError, Problem, excluded_cases, problem_table
 from autoseg.evaluation.crossval import CrossValidation, crossval_as_json
@@ -98,7 +99,8 @@ def plan_and_preprocess(
     chosen = load_recipe(recipe or (kept.recipe if kept else "auto"))
     orientation = kept.dataset.orientation if kept else reading_orientation(chosen, asked)
     reading = settled_choices(choices or Choices(), folder.dataset, replan=replan)
-    measured = _measured(dataset, orientation, reading, read_key(folder.key), workers, quiet)
+    labels = kept.dataset.label_set() if kept else None
+    measured = _measured(dataset, orientation, reading, read_key(folder.key), workers, quiet, labels=labels)
     if strict and excluded_cases(measured.problems):
         raise DatasetError(
             f"--strict refuses cases with errors:\n{problem_table(measured.problems)}\n", remedy="Mend these, or go on without --strict"
@@ -138,7 +140,8 @@ def doctor(
     """
     kept = read_plan(Work(work).planned().plan) if work else None
     reading, key = (settled_choices(choices or Choices(), Work(work).dataset), read_key(Work(work).key)) if work else (choices, None)
-    return _measured(dataset, kept.dataset.orientation if kept else "lps", reading, key, workers, quiet)
+    orientation, labels = (kept.dataset.orientation, kept.dataset.label_set()) if kept else ("lps", None)
+    return _measured(dataset, orientation, reading, key, workers, quiet, labels=labels)
 
 
 @dataclass(frozen=True)
@@ -168,11 +171,21 @@ def list_series(dataset: Path, work: Path | None = None, *, choices: Choices | N
     return SeriesListing(tuple(series_table(export, key, cases)), is_labelled(export))
 
 
-def _measured(dataset: Path, orientation: str, choices: Choices | None, key: Key | None, workers: int | None, quiet: bool) -> Measurement:
+def _measured(
+    dataset: Path,
+    orientation: str,
+    choices: Choices | None,
+    key: Key | None,
+    workers: int | None,
+    quiet: bool,
+    *,
+    labels: LabelSet | None,
+) -> Measurement:
+    """The dataset, measured; `labels` are those of a plan that is kept."""
     found = open_dataset(dataset, choices=choices, key=key, workers=workers)
     log.info("%s: %s layout, %d cases, channels %s", found.name, found.layout, len(found.cases), ", ".join(found.channels))
     with bar("measuring", len(found.cases), quiet=quiet) as tick:
-        return measure(found, orientation=orientation, workers=workers, on_case=tick)
+        return measure(found, orientation=orientation, workers=workers, on_case=tick, kept_labels=labels)
 
 
 def _planning_options(

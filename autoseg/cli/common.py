@@ -43,6 +43,15 @@ def add_series(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_regrid(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--regrid",
+        choices=["to-first"],
+        default="",
+        help="resample channels and labels that lie on another grid onto the first channel's (default: such cases are errors)",
+    )
+
+
 def show_problems(problems: Sequence[Problem]) -> None:
     """The problem table on stdout, if there are any."""
     if problems:

@@ -22,6 +22,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("dataset", metavar="DATASET", type=common.existing)
     parser.add_argument("work", metavar="WORK", type=Path, nargs="?", help="a WORK made from it: say what is new")
     common.add_series(parser)
+    common.add_regrid(parser)
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
     common.add_workers(parser, "read cases")
     parser.set_defaults(run=run)
@@ -34,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     from autoseg.data.export import table_text
     from autoseg.errors import excluded_cases
 
-    choices = Choices(tuple(options.series))
+    choices = Choices(tuple(options.series), regrid=options.regrid)
     listing = pipeline.list_series(options.dataset, options.work, choices=choices, workers=options.workers)
     if listing.rows and not listing.labelled:
         return _without_labels(listing, as_json=options.json)

@@ -35,6 +35,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--strict", action="store_true", help="refuse the dataset if any case has an error")
     parser.add_argument("--replan", action="store_true", help="make a new plan where WORK has one")
     common.add_series(parser)
+    common.add_regrid(parser)
     parser.add_argument("--keep-ids", action="store_true", help="call cases of a DICOM export by patient and series, not by numbers")
     parser.add_argument("--dry-run", action="store_true", help="measure and plan, write nothing")
     common.add_device(parser)
@@ -62,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
         strict=options.strict,
         replan=options.replan,
         dry_run=options.dry_run,
-        choices=Choices(tuple(options.series), options.keep_ids),
+        choices=Choices(tuple(options.series), options.keep_ids, options.regrid),
         workers=options.workers,
         quiet=options.quiet,
     )

@@ -17,10 +17,12 @@ class Choices:
     series: patterns that choose DICOM series (`autoseg.data.dicom_series.matching`), one a channel; empty: the only series that is no
         localiser.
     keep_ids: whether cases of a DICOM export are called by the patient's id instead of by numbers of our own.
+    regrid: `to-first` resamples channels and labels on another grid onto the first image's; empty: they are refused.
     """
 
     series: tuple[str, ...] = ()
     keep_ids: bool = False
+    regrid: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """What differs from the default, for WORK/dataset.json."""
@@ -29,7 +31,7 @@ class Choices:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Choices:
         """The way back."""
-        return cls(tuple(map(str, content.get("series", ()))), bool(content.get("keep_ids", False)))
+        return cls(tuple(map(str, content.get("series", ()))), bool(content.get("keep_ids", False)), str(content.get("regrid", "")))
 
 
 def kept_choices(dataset_json: Path) -> Choices:

@@ -81,8 +81,8 @@ def score_pairs(
 
 
 def _score_pair(pair: Pair, labels: LabelSet | None, groups: dict[str, Sequence[str]], metrics: Sequence[str]) -> CaseScores:
-    reference = read_labels(pair.reference, case=pair.case)
     prediction = read_labels(pair.prediction, case=pair.case)
+    reference = read_labels(pair.reference, case=pair.case, onto=prediction.grid, labels=labels)
     if labels is None:
         labels = labels_of_values({*values_present(reference.voxels).tolist(), *values_present(prediction.voxels).tolist()})
     try:

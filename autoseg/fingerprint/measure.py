@@ -12,11 +12,13 @@ import numpy as np
 from autoseg.data.case import Case, CaseFiles, Dataset
 from autoseg.data.labels import LabelSet
 from autoseg.data.reading import content_key, read_case
+from autoseg.data.segments import Names, meaning
 from autoseg.errors import DatasetError, LabelError, Problem, excluded_cases, problem_table
 from autoseg.fingerprint.checks import check
 from autoseg.fingerprint.histogram import describe
 from autoseg.fingerprint.kinds import looks_like, mended, says_ct, settle_kind
 from autoseg.fingerprint.merge import summarise
+from autoseg.fingerprint.naming import with_named_labels
 from autoseg.fingerprint.sides import measure_sides
 from autoseg.fingerprint.spread import ForegroundHistograms, Sort, Spread, add
 from autoseg.fingerprint.types import CaseMeasures, ChannelMeasures, Fingerprint
@@ -45,6 +47,7 @@ def measure(
     orientation: str,
     workers: int | None,
     on_case: Callable[[str], None] | None = None,
+    kept_labels: LabelSet | None = None,
 ) -> Measurement:
     """Measure all cases. Reads files.
 
@@ -53,18 +56,23 @@ def measure(
         orientation: `lps` or `as_stored`, as `read_case` takes it.
         workers: processes; None: as many as cores and memory allow.
         on_case: called with a case's name when it is done.
+        kept_labels: those of a plan that is kept, which files that name their segments are to follow.
 
     Raises:
-        DatasetError: no case is left, or the label maps show no foreground or do not look like label maps.
+        DatasetError: no case is left, the label maps show no foreground or do not look like label maps, or only some of them name
+            their segments.
     """
-    measured, spread, problems = _measure_files(dataset, orientation, workers, on_case)
+    measured, spread, problems, named = _measure_files(dataset, orientation, workers, on_case)
     problems = [*dataset.problems, *problems]
     _require_cases(measured, problems)
-    if dataset.labels is None:
+    if dataset.labels is None and named:
+        labels, measured, doubts = with_named_labels(measured, named, kept_labels)
+        dataset, problems = replace(dataset, labels=labels), [*problems, *doubts]
+    elif dataset.labels is None:
         labels = labels_found(measured)
         dataset = replace(dataset, labels=labels)
         if labels.background != 0:  # the first pass took all voxels for foreground
-            measured, spread, again = _measure_files(dataset, orientation, workers, None)
+            measured, spread, again, _ = _measure_files(dataset, orientation, workers, None)
             problems = list(dict.fromkeys([*problems, *again]))
             _require_cases(measured, problems)
     dataset = replace(dataset, cases=tuple(files for files in dataset.cases if files.case in measured))
@@ -80,8 +88,11 @@ def _require_cases(measured: Mapping[str, CaseMeasures], problems: list[Problem]
 
 def _measure_files(
     dataset: Dataset, orientation: str, workers: int | None, on_case: Callable[[str], None] | None
-) -> tuple[dict[str, CaseMeasures], Spread, list[Problem]]:
-    """Measures in the order of the dataset's cases, the histograms of all of them added up, and problems in the same order."""
+) -> tuple[dict[str, CaseMeasures], Spread, list[Problem], dict[str, tuple[Names, ...]]]:
+    """Measures in the order of the dataset's cases, the histograms of all of them added up, and problems in the same order.
+
+    The last is what the label values of each case stand for whose label file names its segments, where the dataset declares no labels.
+    """
     # A worker holds one case: what its files unpack to as float32, and about as much again for masks and statistics.
     heaviest = max((sum(_bytes(path) for path in files.images) for files in dataset.cases), default=0)
     processes = worker_count(len(dataset.cases), 0.4 + 8 * heaviest / 2**30, workers)
@@ -90,6 +101,7 @@ def _measure_files(
     found: dict[str, CaseMeasures] = {}
     spread: Spread = {}
     said: dict[str, list[Problem]] = {}
+    named: dict[str, tuple[Names, ...]] = {}
     function = partial(_measure_file, context, orientation)
     for outcome in map_cases(function, dataset.cases, workers=processes, name=lambda files: files.case):
         name = outcome.item.case
@@ -100,11 +112,13 @@ def _measure_files(
             case, said[name] = outcome.value
             if not excluded_cases(said[name]):
                 found[name] = case.measures
+                named |= {} if case.combinations is None else {name: case.combinations}
                 gather(spread, case, dataset.channels, dataset.intensity_kinds.get(name, {}))
         if on_case:
             on_case(name)
     order = [files.case for files in dataset.cases]
-    return {name: found[name] for name in order if name in found}, spread, [problem for name in order for problem in said.get(name, ())]
+    measured = {name: found[name] for name in order if name in found}
+    return measured, spread, [problem for name in order for problem in said.get(name, ())], named
 
 
 def gather(spread: Spread, case: MeasuredCase, channels: Sequence[str], given: Mapping[str, str]) -> None:
@@ -137,7 +151,8 @@ def _unannotated(files: CaseFiles, measures: CaseMeasures, dataset: Dataset) -> 
 
 
 def _measure_file(dataset: Dataset, orientation: str, files: CaseFiles) -> tuple[MeasuredCase, list[Problem]]:
-    case = read_case(files, len(dataset.channels), orientation=orientation)
+    regrid = "to_first" if dataset.choices.regrid else "none"
+    case = read_case(files, len(dataset.channels), orientation=orientation, regrid=regrid, labels=dataset.labels)
     return measure_case(case, replace(dataset, cases=(files,))), list(case.notices)
 
 
@@ -149,10 +164,14 @@ def _bytes(path: Path) -> int:
 
 @dataclass(frozen=True)
 class MeasuredCase:
-    """One case: what the fingerprint keeps of it, and a histogram of each channel's foreground, None where it has none."""
+    """One case: what the fingerprint keeps of it, and a histogram of each channel's foreground, None where it has none.
+
+    combinations: see `autoseg.data.case.Case`.
+    """
 
     measures: CaseMeasures
     histograms: tuple[ForegroundHistograms | None, ...]
+    combinations: tuple[Names, ...] | None = None
 
 
 def measure_case(case: Case, dataset: Dataset) -> MeasuredCase:
@@ -177,8 +196,8 @@ def measure_case(case: Case, dataset: Dataset) -> MeasuredCase:
     foreground = labels != background
     lps = to_lps(case.image.grid)
     overlap, offset = {}, {}
-    if dataset.labels is not None:
-        overlap, offset = measure_sides(lps.apply(labels), case.image.grid.oriented(lps).spacing, dataset.labels)
+    if (known := dataset.labels or meaning(case.combinations or ())) is not None:
+        overlap, offset = measure_sides(lps.apply(labels), case.image.grid.oriented(lps).spacing, known)
     channels = [measure_channel(channel, foreground, name) for channel, name in zip(voxels, dataset.channels, strict=True)]
     measures = CaseMeasures(
         content_key=case.content_key,
@@ -194,7 +213,7 @@ def measure_case(case: Case, dataset: Dataset) -> MeasuredCase:
         side_overlap=overlap,
         side_offset=offset,
     )
-    return MeasuredCase(measures, tuple(histograms for _, histograms in channels))
+    return MeasuredCase(measures, tuple(histograms for _, histograms in channels), case.combinations)
 
 
 def measure_channel(voxels: np.ndarray, foreground: np.ndarray, name: str) -> tuple[ChannelMeasures, ForegroundHistograms | None]:

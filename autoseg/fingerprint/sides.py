@@ -163,9 +163,9 @@ def measure_sides(voxels: np.ndarray, spacing: Spacing, labels: LabelSet) -> tup
 
 
 def _apart(names: Sequence[str], labels: LabelSet) -> list[tuple[str, str]]:
-    """All pairs of names that share no file value (regions may)."""
+    """All pairs of names that share no file value (regions may), each in alphabetical order, since labels come in several."""
     values = {name: set(v) for name, v in zip(labels.names, labels.values, strict=True)}
-    return [(a, b) for a, b in itertools.combinations(names, 2) if not values[a] & values[b]]
+    return [(a, b) for a, b in itertools.combinations(sorted(names), 2) if not values[a] & values[b]]
 
 
 @dataclass(frozen=True)

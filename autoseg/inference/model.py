@@ -229,7 +229,8 @@ class Model:
             write_key(output / KEY_NAME, fresh)
 
     def _one_file(self, files: CaseFiles, output: Path, probabilities: bool, progress: Progress | None) -> tuple[Path, Prediction]:
-        case = read_case(files, len(self.plan.dataset.channels), orientation=self.plan.dataset.orientation)
+        about = self.plan.dataset
+        case = read_case(files, len(about.channels), orientation=about.orientation, regrid=about.regrid)
         target = output / f"{files.case}{output_ending(files, planar=case.stored.planar)}"
         if target.resolve() in [image.resolve() for image in files.images]:
             raise ModelError("its label map would overwrite the image", case=files.case, file=target, remedy="Give another OUTPUT folder")

@@ -113,6 +113,8 @@ def _check_root(key: str) -> None:
         raise PlanError(f"--set {key}: unknown key {root!r}" + (f", did you mean {near[0]!r}?" if near else ""), remedy=REMEDY)
     if key in ("reasons", "forecast", "recipe", "created_from", "made_for", "recipe_options", "autoseg_version"):
         raise PlanError(f"--set {key}: planning writes this itself", remedy="Leave it out")
+    if key == "dataset.regrid":
+        raise PlanError(f"--set {key}: files are read before there is a plan", remedy="Use --regrid to-first")
 
 
 def _short_network_keys() -> set[str]:

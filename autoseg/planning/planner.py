@@ -34,7 +34,8 @@ def plan(dataset: Dataset, fingerprint: Fingerprint, recipe: Recipe, *, made_for
         PlanError: an unknown key, an impossible value, or data that the recipe cannot plan for.
         ResourceError: no patch fits in the memory.
     """
-    return decide(from_fingerprint(dataset, fingerprint), recipe, made_for=made_for, options=options)
+    made = decide(from_fingerprint(dataset, fingerprint), recipe, made_for=made_for, options=options)
+    return _regridding(made) if dataset.choices.regrid else made
 
 
 def decide(figures: Figures, recipe: Recipe, *, made_for: MadeFor, options: dict[str, Any]) -> Plan:
@@ -73,6 +74,13 @@ def decide(figures: Figures, recipe: Recipe, *, made_for: MadeFor, options: dict
     reasons += _given(wanted, made, reasons)
     reasons += _notes(recipe, made, reasons)
     return made.model_copy(update={"forecast": _forecast(made, figures), "reasons": reasons})
+
+
+def _regridding(made: Plan) -> Plan:
+    """The plan of a dataset whose channels and labels are resampled when they are read; a model does the same when it predicts."""
+    why = reason("dataset.regrid", "to_first", "You gave --regrid to-first", "you left it out")
+    dataset = made.dataset.model_copy(update={"regrid": "to_first"})
+    return made.model_copy(update={"dataset": dataset, "reasons": [*made.reasons, why]})
 
 
 def reading_orientation(recipe: Recipe, options: dict[str, Any]) -> str:
@@ -138,6 +146,7 @@ def _dataset(figures: Figures, recipe: Recipe) -> DatasetPlan:
         side_pairs=[(pair.left, pair.right) for pair in figures.pairs],
         groups_of_labels=label_groups(figures, recipe),
         orientation=recipe.values.orientation,
+        regrid="none",
         original_median=OriginalMedian(
             spacing=tuple(float(s) for s in np.percentile(figures.spacings, 50, axis=0)),
             shape=tuple(round(float(n)) for n in np.percentile(sizes, 50, axis=0)),

@@ -53,6 +53,9 @@ class DatasetPlan(Part):
     side_pairs: list[tuple[str, str]] = Field(description="Labels that are each other's mirror image, (left, right).")
     groups_of_labels: dict[str, list[str]] = Field(description='Labels that are scored together too, such as "lungs".')
     orientation: Literal["lps", "as_stored"] = Field(description="Axis order that volumes are brought to when read.")
+    regrid: Literal["none", "to_first"] = Field(
+        description="What becomes of channels and labels on another grid than the first image's: refused, or resampled onto it when read."
+    )
     original_median: OriginalMedian
 
     def label_set(self) -> LabelSet:
@@ -223,11 +226,36 @@ class PreviousStageChange(Part):
         return self
 
 
+class PlugInPlan(Part):
+    """One of batchgenerators' own transforms."""
+
+    transform: str = Field(
+        pattern=r"^\w+\.\w+$", description="Module and class in batchgenerators.transforms, such as noise_transforms.RicianNoiseTransform."
+    )
+    arguments: dict[str, Any] = Field(description="What the class is made with.")
+    probability: Probability
+
+
 class AugmentationPlan(Part):
     """What is changed at random in each training sample."""
 
-    backend: Literal["batchgenerators"]
+    backend: Literal["native", "batchgenerators"] = Field(
+        description="Whose functions: our own, in threads, or batchgenerators', in processes, since it draws from generators that threads share."
+    )
+    conventions: Literal["batchgenerators", "batchgeneratorsv2"] = Field(
+        description="Whom `native` follows where the two differ: v2 draws scales evenly over their range, lets a volume go over into zeros "
+        "within a voxel at its edge instead of ending there, and blurs with 3 sigmas and mirrored edges instead of 4 and repeated ones."
+    )
+    device: Literal["cpu", "training"] = Field(
+        description="Where `native` changes images: on the CPU, or on the device that trains; labels are moved on the CPU."
+    )
     transforms: list[TransformPlan]
+    plug_ins: list[PlugInPlan] = Field(
+        description="batchgenerators' transforms that each patch goes through after `transforms`; samples are then made by processes."
+    )
+    thick_axis: Literal[0, 1, 2] | None = Field(
+        description="Array axis of thick slices, which elastic, scale and low_resolution leave alone; null: none."
+    )
     mirror_axes: list[Literal[0, 1, 2]] = Field(description="Array axes (z, y, x) that may be mirrored.")
     mirror_probability: Probability = Field(description="For each of these axes.")
     mirror_sides: Literal["exchange", "keep", "blind"] = Field(description="What mirroring left to right does to labels with a side.")

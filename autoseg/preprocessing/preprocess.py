@@ -111,7 +111,8 @@ def _store(task: _Task) -> None:
     from autoseg.data.reading import read_case
 
     plan, work = task.plan, Work(task.work)
-    case = read_case(task.files, len(plan.dataset.channels), orientation=plan.dataset.orientation)
+    about, labels = plan.dataset, plan.dataset.label_set()
+    case = read_case(task.files, len(about.channels), orientation=about.orientation, regrid=about.regrid, labels=labels)
     if case.content_key != task.content_key:
         raise DatasetError(
             "its image has changed since the fingerprint was taken",
@@ -120,7 +121,6 @@ def _store(task: _Task) -> None:
             remedy="Run plan-and-preprocess again",
         )
     _write_reference(case, work)
-    labels = plan.dataset.label_set()
     for name, key in task.wanted.items():
         configuration = plan.configurations[name]
         prepared = prepare_case(case, configuration, plan.intensity, plan.dataset.channels, task.kinds, labels, threads=task.threads)

@@ -51,6 +51,7 @@ def plan_content(dimension: int, channels: int, regions: bool) -> dict[str, Any]
             "side_pairs": [["left", "right"]],
             "groups_of_labels": {},
             "orientation": "lps",
+            "regrid": "none",
             "original_median": {"spacing": [1, 1, 1], "shape": list(SHAPE)},
         },
         "intensity": {n: {"arbitrary": {"before_resampling": [], "after_resampling": []}} for n in names},
