@@ -6,18 +6,22 @@ Training and inference do not know each other; a fold's run is where they meet. 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoseg.errors import AutosegError, PlanError, Problem, ResourceError, problem_table
+from autoseg.budgets import revision, training_deadline
+from autoseg.errors import AutosegError, PlanError, Problem, TrainingError, problem_table
 from autoseg.evaluation.crossval import CrossValidation, cross_validate, write_crossval
 from autoseg.evaluation.folders import Pair, fold_scores
 from autoseg.evaluation.scores import FoldScores, read_scores, write_scores
 from autoseg.evaluation.tables import crossval_text
-from autoseg.files import Work
+from autoseg.files import FoldFolder, Work
 from autoseg.inference.held_out import expected_seconds, predict_held_out
+from autoseg.network.given import read_given
+from autoseg.network.weights import read_about
 from autoseg.planning.folds import Fold, read_folds
 from autoseg.planning.keeping import disagreement
 from autoseg.planning.plan_file import read_plan
@@ -27,9 +31,12 @@ from autoseg.progress import bar, clock
 from autoseg.report.held_out import draw_cross_validation
 from autoseg.stages import hand_over, require_same_first_stage
 from autoseg.training.loop import train_fold
-from autoseg.training.resolving import resolved_plan
+from autoseg.training.replay import copy_history
+from autoseg.training.resolving import replayed_plan, resolved_plan
 
 log = logging.getLogger("autoseg")
+
+FEW_VOXELS = 5e7  # of label maps that are sooner scored here than by processes that have to be started
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,10 @@ class FoldSettings:
 
     epochs, seed: instead of the plan's, if given.
     workers: processes that make samples.
+    weights: file or folder of weights to start from.
+    extend: whether folds that have finished go on, for `epochs` in all or for the budget.
+    replay: folder of a fold whose training is repeated step by step.
+    track: experiment trackers; see `autoseg.training.tracking`.
     """
 
     epochs: int | None
@@ -45,6 +56,10 @@ class FoldSettings:
     device: str
     workers: int
     quiet: bool
+    weights: Path | None = None
+    extend: bool = False
+    replay: Path | None = None
+    track: tuple[str, ...] = ()
 
 
 def require_own_plan(work: Work, plan: Plan, runs: Sequence[tuple[str, Fold]]) -> None:
@@ -61,7 +76,7 @@ def require_own_plan(work: Work, plan: Plan, runs: Sequence[tuple[str, Fold]]) -
 
 def run_folds(work: Work, plan: Plan, runs: Sequence[tuple[str, Fold]], settings: FoldSettings, end: float | None) -> list[Problem]:
     """Run the folds that are not done, each until its share of the time that is left to `end`; what failed, as problems."""
-    left = [(name, fold) for name, fold in runs if not is_done(work, name, fold)]
+    left = [(name, fold) for name, fold in runs if not is_done(work, name, fold) or _is_extended(work.fold(name, fold.name), settings)]
     problems = []
     for name, fold in runs:
         now = time.monotonic()
@@ -95,13 +110,15 @@ def run_fold(work: Work, plan: Plan, configuration: str, fold: Fold, settings: F
     folder = work.fold(configuration, fold.name)
     if plan.configurations[configuration].previous_stage:
         hand_over(work, plan, configuration, fold, device=settings.device, quiet=settings.quiet)
-    share = None if until is None else max(until - began, 1.0)
-    resolved = resolved_plan(plan, folder, epochs=settings.epochs, seconds=share, seed=settings.seed, device=settings.device)
+    given = read_given(settings.weights, configuration, fold.name) if settings.weights else None
+    seconds = None if until is None else max(until - began, 1.0)
+    resolved = _fold_plan(plan, folder, configuration, fold, settings, seconds=seconds, weights=given.key if given else None)
     log.info("%s fold %s: %d cases to learn from, %d held out.", configuration, fold.name, len(fold.train), len(fold.held_out))
-    store, deadline = work.store(configuration), None
+    store, deadline, revise = work.store(configuration), None, None
     if until is not None:
         seconds = expected_seconds(resolved, configuration, store, fold.held_out, device=settings.device)
         deadline = training_deadline(until, seconds, len(fold.held_out))
+        revise = revision(work, resolved, configuration, fold, until=until, expected=seconds, device=settings.device)
     train_fold(
         resolved,
         configuration,
@@ -113,10 +130,43 @@ def run_fold(work: Work, plan: Plan, configuration: str, fold: Fold, settings: F
         deadline=deadline,
         quiet=settings.quiet,
         message=log.info,
+        revise=revise,
+        given=given,
+        extend=settings.extend,
+        track=settings.track,
     )
     if fold.held_out:
         write_scores(folder.scores, _score_held_out(work, plan, configuration, fold, settings))
     log.info("%s fold %s is done in %s.", configuration, fold.name, clock(time.monotonic() - began))
+
+
+def _fold_plan(
+    plan: Plan, folder: FoldFolder, configuration: str, fold: Fold, settings: FoldSettings, *, seconds: float | None, weights: str | None
+) -> Plan:
+    """The plan that the fold is trained by: WORK's with switches and `auto` values resolved, or that of the run it repeats."""
+    if settings.replay:
+        copy_history(settings.replay, folder, fold)
+    if folder.replayed.is_file():
+        return replayed_plan(plan, configuration, settings.replay or folder.path)
+    return resolved_plan(plan, folder, epochs=settings.epochs, seconds=seconds, seed=settings.seed, device=settings.device, weights=weights)
+
+
+def validate_folds(work: Work, plan: Plan, runs: Sequence[tuple[str, Fold]], settings: FoldSettings) -> list[Problem]:
+    """Predict and score anew what each finished fold held out; nothing is trained. What failed, as problems."""
+    problems = []
+    for name, fold in runs:
+        folder = work.fold(name, fold.name)
+        try:
+            if not folder.weights.is_file():
+                raise TrainingError("it has not finished training", remedy="Train it first: autoseg train")
+            if not fold.held_out:
+                log.info("%s fold %s holds out no case.", name, fold.name)
+                continue
+            write_scores(folder.scores, _score_held_out(work, plan, name, fold, settings))
+        except AutosegError as error:
+            problems.append(Problem.of(error.in_case(f"{name} fold {fold.name}")))
+            log.error("%s", problem_table(problems[-1:]))
+    return problems
 
 
 def _score_held_out(work: Work, plan: Plan, configuration: str, fold: Fold, settings: FoldSettings) -> FoldScores:
@@ -126,25 +176,12 @@ def _score_held_out(work: Work, plan: Plan, configuration: str, fold: Fold, sett
         written = predict_held_out(work, configuration, fold.name, fold.held_out, device=settings.device, on_case=tick)
     pairs = [Pair(case, path, work.reference(case), open_case(store, case).origin.content_key) for case, path in written.items()]
     labels, groups = plan.dataset.label_set(), plan.dataset.groups_of_labels
-    scores, problems = fold_scores(fold.name, pairs, labels=labels, groups=groups, metrics=plan.evaluation.metrics)
+    voxels = sum(math.prod(open_case(store, case).origin.stored.shape) for case in written)
+    workers = 0 if voxels < FEW_VOXELS else None
+    scores, problems = fold_scores(fold.name, pairs, labels=labels, groups=groups, metrics=plan.evaluation.metrics, workers=workers)
     for problem in problems:
         log.warning("%s", problem_table([problem]))
     return scores
-
-
-def training_deadline(until: float, held_out: float, count: int) -> float:
-    """When training must end so that `count` held-out cases, which take `held_out` seconds, are scored at `until`.
-
-    Raises:
-        ResourceError: that leaves less than a fifth of the time for training.
-    """
-    there = until - time.monotonic()
-    if there - held_out < 0.2 * there or there <= 0:
-        raise ResourceError(
-            f"{clock(max(there, 0))} are left for it, and predicting its {count} held-out cases alone takes about {clock(held_out)}",
-            remedy="Give a longer --budget, or fewer folds (--fold)",
-        )
-    return until - held_out
 
 
 def join_folds(work: Work, plan: Plan, configuration: str) -> CrossValidation:
@@ -158,6 +195,13 @@ def join_folds(work: Work, plan: Plan, configuration: str) -> CrossValidation:
 def scored_folds(work: Work, configuration: str) -> list[Path]:
     """The scores.json of the folds that are done, in order."""
     return sorted(folder.scores for folder in (work.fold(configuration, n.name) for n in read_folds(work.folds)) if folder.scores.is_file())
+
+
+def _is_extended(folder: FoldFolder, settings: FoldSettings) -> bool:
+    """Whether a fold that is done goes on all the same."""
+    if not settings.extend:
+        return False
+    return settings.epochs is None or read_about(folder.weights)[0]["epochs"] < settings.epochs
 
 
 def is_done(work: Work, configuration: str, fold: Fold) -> bool:

@@ -26,7 +26,7 @@ from autoseg.evaluation.crossval import CrossValidation, crossval_as_json
 from autoseg.evaluation.folders import Evaluation, evaluate_folders, write_evaluation
 from autoseg.files import Work, locked, write_json
 from autoseg.fingerprint.measure import Measurement, measure
-from autoseg.fold_runs import FoldSettings, is_done, join_folds, require_own_plan, run_folds, scored_folds
+from autoseg.fold_runs import FoldSettings, is_done, join_folds, require_own_plan, run_folds, scored_folds, validate_folds
 from autoseg.inference.model import CaseResult, Model, load_model
 from autoseg.metrics import METRICS
 from autoseg.network.device import machine, resolve_device
@@ -42,6 +42,7 @@ from autoseg.planning.schema import Plan
 from autoseg.preprocessing.preprocess import preprocess
 from autoseg.progress import bar
 from autoseg.stages import every_stage, runs_in_order
+from autoseg.training.replay import replayed_fold
 
 log = logging.getLogger("autoseg")
 
@@ -225,6 +226,11 @@ def train(
     epochs: int | None = None,
     device: str = "auto",
     seed: int | None = None,
+    weights: Path | None = None,
+    extend: bool = False,
+    replay: Path | None = None,
+    validate_only: bool = False,
+    track: Sequence[str] = (),
     trust_code: bool = False,
     workers: int | None = None,
     quiet: bool = False,
@@ -237,6 +243,11 @@ def train(
         folds: numbers, "all" for the cross-validation, "full" for one model of all cases.
         budget_seconds: time of the whole call, shared equally among the folds that it runs.
         epochs: instead of the plan's.
+        weights: file or folder of weights to start from.
+        extend: folds that have finished go on, for `epochs` in all or for the budget.
+        replay: folder of a fold whose training is repeated step by step; it says which configuration and fold that is.
+        validate_only: train nothing; predict and score anew what finished folds held out.
+        track: experiment trackers; see `autoseg.training.tracking`.
         trust_code: run a network or loss outside autoseg that the plan names though it was not given with --set.
 
     Raises:
@@ -246,13 +257,17 @@ def train(
     folder = Work(work).planned()
     plan = read_plan(folder.plan)
     require_trust(plan, trust_code=trust_code)
+    if replay:
+        configurations, folds = replayed_fold(replay)
     names = _known_configurations(plan, configurations)
-    settings = FoldSettings(epochs, seed, resolve_device(device), 1 if workers is None else workers, quiet)
+    settings = FoldSettings(
+        epochs, seed, resolve_device(device), 1 if workers is None else workers, quiet, weights, extend, replay, tuple(track)
+    )
     every = splitting.read_folds(folder.folds)
     runs = runs_in_order(plan, names, every, folds)
 
     require_own_plan(folder, plan, runs)
-    problems = run_folds(folder, plan, runs, settings, end)
+    problems = validate_folds(folder, plan, runs, settings) if validate_only else run_folds(folder, plan, runs, settings, end)
     crossvals = {name: join_folds(folder, plan, name) for name in every_stage(plan, names) if scored_folds(folder, name)}
     done = tuple((name, fold.name) for name, fold in runs if is_done(folder, name, fold))
     whole = all(folder.fold(name, fold.name).state == "scored" for name in names for fold in every)

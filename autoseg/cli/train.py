@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import time
 from typing import Any
 
 from autoseg.cli import common, logs
+from autoseg.errors import PlanError
 
 
 def add_parser(commands: Any) -> None:
@@ -27,6 +29,26 @@ def add_parser(commands: Any) -> None:
         "--budget", type=common.duration, metavar="TIME", help="time for the whole command, such as 30m or 2h, shared by its folds"
     )
     length.add_argument("--epochs", type=common.positive, metavar="N", help="epochs instead of the plan's")
+    length.add_argument(
+        "--replay",
+        type=common.existing,
+        metavar="FOLD_FOLDER",
+        help="repeat the training of a finished fold step by step, also one that went by --budget; it says which fold that is",
+    )
+    length.add_argument("--validate-only", action="store_true", help="train nothing: predict and score again what finished folds held out")
+    parser.add_argument(
+        "--extend", action="store_true", help="let finished folds go on, to --epochs N in all or for a --budget more; else they are skipped"
+    )
+    parser.add_argument(
+        "--weights",
+        type=common.existing,
+        metavar="FILE",
+        help="start from these weights as far as they fit: weights.safetensors, a fold folder, a WORK, or nnU-Net's checkpoint_final.pth "
+        "or model folder; what was taken and what was left is printed",
+    )
+    parser.add_argument(
+        "--track", nargs="+", metavar="T", default=[], help="tell experiment trackers each epoch: tensorboard, or your own module:function"
+    )
     parser.add_argument("--trust-code", action="store_true", help="run a network or loss of the plan that lies outside autoseg")
     common.add_device(parser)
     common.add_workers(parser, "make training samples")
@@ -36,8 +58,12 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; the exit status."""
+    began = time.monotonic()  # a budget is that of the whole command, imports included
     from autoseg import pipeline
     from autoseg.evaluation.tables import crossval_text
+
+    if options.extend and not (options.epochs or options.budget):
+        raise PlanError("--extend does not say by how much", remedy="Add --epochs N, the number in all, or --budget TIME")
 
     if (options.work / "plan.json").is_file():
         logs.to_file(options.work / "log.txt")
@@ -45,10 +71,15 @@ def run(options: argparse.Namespace) -> int:
         options.work,
         folds=options.fold,
         configurations=options.config,
-        budget_seconds=options.budget,
+        budget_seconds=options.budget and max(options.budget - (time.monotonic() - began), 0.001),
         epochs=options.epochs,
         device=options.device,
         seed=options.seed,
+        weights=options.weights,
+        extend=options.extend,
+        replay=options.replay,
+        validate_only=options.validate_only,
+        track=options.track,
         trust_code=options.trust_code,
         workers=options.workers,
         quiet=options.quiet,

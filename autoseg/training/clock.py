@@ -9,6 +9,8 @@ from typing import Any
 from autoseg.planning.schema import TrainingPlan
 from autoseg.training.replay import Replay
 
+REVISED_AT = 0.8  # share of a session's time after which its deadline is set anew
+
 
 class Clock:
     """Progress from 0 (before the first step) to 1 (after the last).
@@ -36,6 +38,7 @@ class Clock:
         self._closing = 1.0  # for the last picture; checkpoint and weights are added as they are measured
         self._saved = self._lap = self._began
         self._steps = 0
+        self._revised = False
 
     @property
     def by_time(self) -> bool:
@@ -104,6 +107,16 @@ class Clock:
         """Seconds since this was asked last."""
         before, self._lap = self._lap, time.monotonic()
         return self._lap - before
+
+    def revision_is_due(self) -> bool:
+        """Whether most of the time has gone, so that what comes after training is worth a better guess; true once."""
+        due = self.by_time and not self._revised and time.monotonic() - self._began >= REVISED_AT * (self._deadline - self._began)
+        self._revised |= due
+        return due
+
+    def move_deadline(self, deadline: float) -> None:
+        """Training must have ended earlier, or may end later, than was thought."""
+        self._deadline = deadline
 
     def has_time_for(self, steps: float) -> bool:
         """Whether so many more steps, and what comes after the last, fit before the deadline; by the longest of the recent ones."""

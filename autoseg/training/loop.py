@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from autoseg.files import FoldFolder, locked
 from autoseg.network.precision import autocast
@@ -35,6 +36,8 @@ from autoseg.training.targets import dice, overlap_counts
 from autoseg.training.tracking import make_loggers
 from autoseg.training.watching import ProgressPicture, StepLine
 from autoseg.training.workers import SamplePool
+
+Revise = Callable[[nn.Module], float]
 
 WORKER_TIMEOUT = 600.0  # seconds; a sample takes seconds at most, a sleeping network disk perhaps a minute
 
@@ -62,6 +65,7 @@ def train_fold(
     deadline: float | None,
     quiet: bool,
     message: Callable[[str], None],
+    revise: Revise | None = None,
     given: GivenWeights | None = None,
     extend: bool = False,
     track: Sequence[str] = (),
@@ -81,6 +85,7 @@ def train_fold(
         deadline: time.monotonic() at which training must have ended, its weights written; the schedule is fitted to it. None: by epochs.
         quiet: no progress line on stderr.
         message: takes what the user should know.
+        revise: gives the deadline anew, late in training, from the network as it is then.
         given: weights to start from; a fold that was begun needs them no more.
         extend: go on if it has finished, for more epochs or time; see `checkpoints.extend`.
         track: experiment trackers; see `tracking.make_loggers`.
@@ -120,7 +125,7 @@ def train_fold(
         )
         try:
             if not (state.finished and folder.weights.is_file()):
-                _train(session, workers)
+                _train(session, workers, revise)
             interruption.stop_here_if_asked()
         except Stopped:
             with contextlib.suppress(NotFinite):  # then the last checkpoint stands
@@ -132,18 +137,18 @@ def train_fold(
     return FoldRun(folder, state.epochs, state.step, state.seconds, state.finished)
 
 
-def _train(session: Session, workers: int) -> None:
+def _train(session: Session, workers: int, revise: Revise | None) -> None:
     """Train to the end, going back where something went wrong; then write the weights."""
     checkpoints.checkpoint(session)
     while not session.state.finished:
         try:
-            _run_epochs(session, workers)
+            _run_epochs(session, workers, revise)
         except WentWrong as failure:
             checkpoints.go_back(session, failure)
     checkpoints.finish(session)
 
 
-def _run_epochs(session: Session, workers: int) -> None:
+def _run_epochs(session: Session, workers: int, revise: Revise | None) -> None:
     """Epoch after epoch, until the planned number, the deadline or the early stop; of a replay, until an epoch that was cut short."""
     setting, state, clock = session.setting, session.state, session.clock
     size, planned = setting.configuration.batch_size, setting.training.steps_per_epoch
@@ -160,6 +165,8 @@ def _run_epochs(session: Session, workers: int) -> None:
             session.line.begin(state.epochs, clock.last_epoch, state.sums.steps, steps)
             while session.steps_of_epoch < steps and (state.step == 0 or clock.has_time_for(1)):
                 _one_step(session, samples)
+                if revise and clock.revision_is_due():
+                    clock.move_deadline(revise(state.network))
             session.read_outcomes()
             cut = state.sums.steps < planned
             over = cut or not clock.has_time_for(setting.held_out_batches)

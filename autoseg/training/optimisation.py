@@ -16,15 +16,21 @@ ONE_CYCLE_START = 25.0  # torch's OneCycleLR: the cycle begins at lr / 25
 ONE_CYCLE_END = 25.0e4  # and ends at lr / 250,000
 
 
-def make_optimiser(plan: OptimiserPlan, parameters: Iterable[Tensor] | Iterable[dict[str, Any]]) -> torch.optim.Optimizer:
+def make_optimiser(
+    plan: OptimiserPlan, parameters: Iterable[Tensor] | Iterable[dict[str, Any]], *, fused: bool = False
+) -> torch.optim.Optimizer:
     """The planned optimiser over parameters or parameter groups.
 
     `sgd` has Nesterov's momentum (none at momentum 0); weight decay is added to the gradient, in `adamw` it acts on the weight.
+
+    Args:
+        fused: one kernel for the whole step, which with a gradient scaler also waits for nothing: for GPUs.
     """
+    common = {"lr": plan.lr, "weight_decay": plan.weight_decay, "fused": fused or None}
     if plan.name == "sgd":
-        return torch.optim.SGD(parameters, lr=plan.lr, momentum=plan.momentum, nesterov=plan.momentum > 0, weight_decay=plan.weight_decay)
+        return torch.optim.SGD(parameters, momentum=plan.momentum, nesterov=plan.momentum > 0, **common)
     kind = torch.optim.AdamW if plan.name == "adamw" else torch.optim.Adam
-    return kind(parameters, lr=plan.lr, betas=(plan.momentum, plan.beta2), eps=plan.eps, weight_decay=plan.weight_decay)
+    return kind(parameters, betas=(plan.momentum, plan.beta2), eps=plan.eps, **common)
 
 
 def learning_rate(schedule: SchedulePlan, base_lr: float, progress: float) -> float:

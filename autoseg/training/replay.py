@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from autoseg.errors import PlanError
+from autoseg.files import FoldFolder, write_text
+from autoseg.network.weights import read_about
+from autoseg.planning.folds import Fold
 from autoseg.training.history import read_rows
 
 
@@ -54,3 +57,40 @@ def _progress(row: Mapping[str, Any], done: int, path: Path) -> Sequence[float]:
     if "planned_steps" not in row:
         raise PlanError(f"its epoch {row['epoch']} does not say how far its steps were", file=path, remedy="Train the fold anew")
     return [(done + step) / row["planned_steps"] for step in range(row["steps"])]
+
+
+def copy_history(source: Path, folder: FoldFolder, fold: Fold) -> None:
+    """Have a fold repeat the one in `source`: its history becomes what `folder` goes by.
+
+    Raises:
+        PlanError: it is the same folder; or that fold has not finished, is another fold, or was trained on other cases.
+    """
+    from_here = FoldFolder(source)
+    if source.resolve() == folder.path.resolve():
+        raise PlanError("a fold cannot repeat itself in its own folder", file=source, remedy="Move it away first, or use another WORK")
+    if not from_here.weights.is_file():
+        raise PlanError("that fold has not finished, or is no fold's folder", file=source, remedy="Name the folder of a finished fold")
+    about, _ = read_about(from_here.weights)
+    if about["fold"] != str(fold.name) or about["cases"] != list(fold.train):
+        raise PlanError(
+            f"that is fold {about['fold']} of {len(about['cases'])} cases, this is fold {fold.name} of {len(fold.train)}, or of others",
+            file=source,
+            remedy="Use a WORK with the same cases and folds",
+        )
+    if folder.checkpoint.is_file() and not folder.replayed.is_file():
+        raise PlanError("this fold was begun already, not as a repetition", file=folder.path, remedy="Delete its folder to train it anew")
+    if not folder.replayed.is_file():
+        write_text(folder.replayed, from_here.history.read_text(encoding="utf-8"))
+
+
+def replayed_fold(source: Path) -> tuple[list[str], list[int | str]]:
+    """The configuration and the fold that were trained in this folder, as `train` names them.
+
+    Raises:
+        PlanError: it is no folder of a finished fold.
+    """
+    weights = FoldFolder(source).weights
+    if not weights.is_file():
+        raise PlanError("it is no folder of a finished fold", file=source, remedy="Name one, such as WORK/models/3d_fullres/fold_0")
+    about, _ = read_about(weights)
+    return [about["configuration"]], [int(about["fold"]) if about["fold"].isdigit() else about["fold"]]

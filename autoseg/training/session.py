@@ -7,15 +7,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import torch
-
 from autoseg.files import FoldFolder
 from autoseg.training.clock import Clock
 from autoseg.training.interruption import Interruption
 from autoseg.training.rescue import NotFinite
 from autoseg.training.setting import Setting
 from autoseg.training.state import TrainingState
-from autoseg.training.step import Outcome, read
+from autoseg.training.step import Outcome, read, reads_at_once
 from autoseg.training.tracking import Logger
 from autoseg.training.watching import ProgressPicture, StepLine
 
@@ -24,7 +22,10 @@ READ_EVERY = 2.0  # seconds; a GPU computes ahead of us until we ask it for a nu
 
 @dataclass
 class Unread:
-    """Outcomes of steps that still lie on the device. A CPU has nothing to wait for, so each is read at once."""
+    """Outcomes of steps that still lie on the device.
+
+    cases: of the last batch. since: when they were read last, as time.monotonic().
+    """
 
     device: str
     outcomes: list[Outcome] = field(default_factory=list)
@@ -37,7 +38,7 @@ class Unread:
 
     @property
     def is_due(self) -> bool:
-        return torch.device(self.device).type == "cpu" or time.monotonic() - self.since >= READ_EVERY
+        return reads_at_once(self.device) or time.monotonic() - self.since >= READ_EVERY
 
     def take(self) -> list[Outcome]:
         """All of them; none is left."""

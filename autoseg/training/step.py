@@ -73,6 +73,11 @@ def make_batch(setting: Setting, samples: Sequence[Sample]) -> Batch:
     return Batch(image, _moved(target, setting.device), tuple(s.case for s in samples), present)
 
 
+def reads_at_once(device: str) -> bool:
+    """Whether a number can be read without waiting: on a CPU. A GPU computes ahead, and is asked now and then."""
+    return torch.device(device).type == "cpu"
+
+
 def _moved(tensor: Tensor, device: str) -> Tensor:
     """On the device; to a GPU from pinned memory, so that nothing waits for the copy."""
     if torch.device(device).type == "cuda":
@@ -127,7 +132,7 @@ def _gradients(setting: Setting, state: TrainingState, batch: Batch, share: floa
     with autocast(setting.precision, setting.device):
         outputs = state.network(batch.image)
     loss, parts = setting.loss(outputs, batch.target, batch.present)
-    if torch.device(setting.device).type == "cpu" and not math.isfinite(float(loss.detach())):
+    if reads_at_once(setting.device) and not math.isfinite(float(loss.detach())):
         raise NotFinite(state.step + 1, batch.cases)
     loss = loss if share == 1 else loss * share
     state.scaler.scale(loss).backward()

@@ -92,11 +92,24 @@ def _region_counts(logits: torch.Tensor, target: torch.Tensor, ignore: int | Non
 def _class_counts(logits: torch.Tensor, target: torch.Tensor, ignore: int | None) -> torch.Tensor:
     samples, classes = logits.shape[:2]
     predicted, truth = logits.argmax(1).flatten(1), target.flatten(1)  # (B, V)
+    if logits.is_cuda:  # there bincount and masks would wait for the device
+        return _counts_by_class(predicted, truth, classes, ignore)
     codes = truth * classes + predicted + classes**2 * torch.arange(samples, device=target.device)[:, None]
     codes = codes.flatten() if ignore is None else codes[truth != ignore]
     table = torch.bincount(codes, minlength=samples * classes**2).reshape(samples, classes, classes)
     hits = table.diagonal(dim1=1, dim2=2)
     return torch.stack([hits, table.sum(1) - hits, table.sum(2) - hits], 2)[:, 1:]
+
+
+def _counts_by_class(predicted: torch.Tensor, truth: torch.Tensor, classes: int, ignore: int | None) -> torch.Tensor:
+    """TP, FP, FN of each foreground class (B, classes - 1, 3) from indices (B, V), one comparison after the other."""
+    known = None if ignore is None else truth != ignore
+    rows = []
+    for index in range(1, classes):
+        found, there = predicted == index, truth == index
+        false = found & ~there if known is None else found & ~there & known
+        rows.append(torch.stack([(found & there).sum(1), false.sum(1), (there & ~found).sum(1)], 1))
+    return torch.stack(rows, 1)
 
 
 def dice(counts: torch.Tensor | Sequence[Sequence[float]]) -> list[float | None]:
