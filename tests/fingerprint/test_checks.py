@@ -78,6 +78,23 @@ def test_classes_that_few_cases_or_voxels_show(problems):
     assert row.message == "no case shows: c, d"
 
 
+def test_a_case_that_does_not_annotate_a_class_is_not_asked_for_it(problems):
+    cases = {f"case_{n}": case(labels={0: 9, 1: 5000, 2: 5000, 3: 70} if n == 0 else None) for n in range(8)}
+    elsewhere = {f"case_{n}": ("a", "b") for n in range(1, 8)}
+    assert problems(cases, ("a", "b", "c"), labels_present=elsewhere)[0].message.endswith("show (number in brackets): c (1)")
+    nowhere = {f"case_{n}": ("a", "b") for n in range(8)}
+    row = only(problems({f"case_{n}": case() for n in range(8)}, ("a", "b", "c"), labels_present=nowhere))
+    assert row.message == "no case annotates: c"
+
+
+def test_a_case_in_which_all_is_to_be_ignored_is_named(make_described):
+    cases = series(8, labels={3: 500_000})
+    dataset = make_described({"a": 1, "b": 2, "ignore": 3})
+    cases = {name: c.model_copy(update={"content_key": name}) for name, c in cases.items()}
+    row = only(check(dataset, summarise(cases, {}, dataset)))
+    assert row.case == "case_7" and "only voxels to ignore (3)" in row.message
+
+
 def test_mixed_kinds_are_a_notice_and_unsure_ones_are_named(problems):
     rows = problems(series(6, kind="windowed") | {"x": case(kind="hu")}, channel="CT")
     assert any(row.message == "channel 'CT' has 6 'hu' and 1 'windowed' cases" for row in rows)

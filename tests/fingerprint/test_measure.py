@@ -152,6 +152,30 @@ def test_a_declared_label_that_no_case_has_is_a_warning_and_stays(make_dataset):
     assert measured.fingerprint.classes["top"].cases == 0
 
 
+def test_a_label_map_that_shows_what_it_is_said_not_to_annotate_excludes_its_case(make_dataset):
+    folder = make_dataset(4, extra={"labels_present": {"case_00": ["front"], "case_01": ["front"], "case_02": ["back"]}})
+    rewrite(label_file(folder, 1), lambda a: np.where(a == 2, 0, a).astype(np.uint8))
+    rewrite(label_file(folder, 2), lambda a: np.where(a == 1, 0, a).astype(np.uint8))
+    measured = run(folder)
+    assert list(measured.fingerprint.cases) == ["case_01", "case_02", "case_03"]
+    [row] = [p for p in measured.problems if p.severity == "error"]
+    assert (row.case, row.kind, row.file) == ("case_00", "LabelError", "case_00.nii.gz")
+    assert "annotates front" in row.message and "shows back too" in row.message and "Add back to its `labels_present`" in row.remedy
+    classes = measured.fingerprint.classes
+    assert {name: (c.annotated, c.cases) for name, c in classes.items()} == {"front": (2, 2), "back": (2, 2)}
+
+
+def test_a_value_that_an_annotated_region_contains_is_no_contradiction(make_dataset):
+    """Who annotates the core alone writes 2, which the whole contains too; 1 would be a part of the whole only."""
+    labels = {"background": 0, "whole": [1, 2], "core": [2]}
+    extra = {"regions_class_order": [1, 2], "labels_present": {"case_00": ["core"], "case_01": ["core"]}}
+    folder = make_dataset(3, labels=labels, extra=extra)
+    rewrite(label_file(folder, 0), lambda a: np.where(a == 1, 0, a).astype(np.uint8))
+    measured = run(folder)
+    assert [p.case for p in measured.problems if p.severity == "error"] == ["case_01"]
+    assert {name: (c.annotated, c.cases) for name, c in measured.fingerprint.classes.items()} == {"whole": (1, 1), "core": (2, 2)}
+
+
 def test_the_fingerprint_survives_json(make_dataset):
     fingerprint = run(make_dataset(2)).fingerprint
     assert Fingerprint.model_validate_json(fingerprint.model_dump_json()) == fingerprint
