@@ -102,7 +102,7 @@ def fresh_state(setting: Setting) -> TrainingState:
     network = network.to(setting.device).to(memory_format=setting.layout)
     return TrainingState(
         network=network,
-        optimiser=make_optimiser(training.optimiser, network.parameters()),
+        optimiser=make_optimiser(training.optimiser, network.parameters(), fused=torch.device(setting.device).type == "cuda"),
         scaler=grad_scaler(setting.precision, setting.device),
         plateau=Plateau(training.optimiser.lr),
         early_stop=EarlyStop(training.early_stop),
@@ -126,7 +126,9 @@ def about(setting: Setting, state: TrainingState, plan_digest: str) -> dict[str,
         "steps": state.step,
         "seconds": round(state.seconds, 1),
         "plan": plan_digest,
+        "cases": list(setting.fold.train),
         "trained_on": cases,
+        "threads": torch.get_num_threads(),
     }
 
 
