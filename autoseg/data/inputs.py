@@ -12,7 +12,19 @@ from autoseg.data.dicom_headers import dicom_beneath
 from autoseg.data.dicom_series import matching
 from autoseg.data.export import Export, export_cases, look_through
 from autoseg.data.key import Key
-from autoseg.data.names import LABEL_STEMS, Entry, entries, is_series, listing, split_channel, split_ending, visible, without_label_suffix
+from autoseg.data.names import (
+    LABEL_STEMS,
+    SLICER_ENDINGS,
+    Entry,
+    entries,
+    is_series,
+    listing,
+    only_outlines,
+    split_channel,
+    split_ending,
+    visible,
+    without_label_suffix,
+)
 from autoseg.data.pairing import Found, add_image, image_files
 from autoseg.errors import AutosegError, DatasetError, Problem
 
@@ -116,6 +128,7 @@ def group(images: list[Entry], channels: int) -> dict[str, Found]:
     Four digits at the end are a channel where the model has several channels, or where all files have them and some are
     _0000; else they belong to the name (frame_0001, frame_0002).
     """
+    images = [entry for entry in images if split_ending(entry.path.name)[1] not in SLICER_ENDINGS]  # Slicer saves segments beside images
     parts = [split_channel(entry.stem) for entry in images]
     numbered = channels > 1 or (all(parts) and any(part[1] == 0 for part in parts))
     cases: dict[str, Found] = {}
@@ -137,6 +150,7 @@ def _single(path: Path, channels: int) -> dict[str, Found]:
 def _case_folder(folder: Path, channels: int) -> Found | None:
     """The images in one case's folder, whatever they are called, label maps left out; None if there are none."""
     images = [e for e in entries(folder) if e.stem.lower() not in LABEL_STEMS and without_label_suffix(e.stem) == e.stem]
+    images = [e for e in images if not (e.path.is_dir() and only_outlines(e.path))]
     if not any(entry.path.is_file() or split_channel(entry.stem) for entry in images) and dicom_beneath(folder):
         return Found([images[0].path if len(images) == 1 else folder])
     cases = group(images, channels)

@@ -16,7 +16,20 @@ from autoseg.data.export import export_cases, look_through
 from autoseg.data.formats import channels_in
 from autoseg.data.inputs import find_inputs, with_series
 from autoseg.data.key import Key
-from autoseg.data.names import LABEL_STEMS, Entry, entries, is_dicom, is_series, listing, split_channel, split_ending, visible
+from autoseg.data.names import (
+    LABEL_STEMS,
+    SLICER_ENDINGS,
+    Entry,
+    entries,
+    is_dicom,
+    is_series,
+    listing,
+    only_outlines,
+    outlines_in,
+    split_channel,
+    split_ending,
+    visible,
+)
 from autoseg.data.pairing import Found, add_image, pair, settle, usual_channels
 from autoseg.errors import DatasetError, Problem
 
@@ -155,14 +168,14 @@ def _images_or_cases(folder: Path) -> list[Entry]:
 def _case_folder(folder: Path) -> Found:
     """imaging.EXT (or imaging_0000.EXT, ...) or DICOM files, beside the label map or in folders of their own."""
     found = Found()
-    if is_series(folder):
+    if is_series(folder) and not only_outlines(folder):
         found.whole.append(folder)
     series = []
     for entry in entries(folder):
         stem, channel = split_channel(entry.stem) or (entry.stem, None)
         if entry.path.is_dir():
-            series.append(entry.path)
-        elif stem.lower() in LABEL_STEMS:
+            (found.labels if only_outlines(entry.path) else series).append(entry.path)
+        elif stem.lower() in LABEL_STEMS or split_ending(entry.path.name)[1] in SLICER_ENDINGS:
             found.labels.append(entry.path)
         elif stem.lower() in IMAGE_STEMS:
             add_image(found, entry.path, channel)
@@ -171,6 +184,8 @@ def _case_folder(folder: Path) -> Found:
             found.whole += series
         elif dicom_beneath(folder):
             found.whole.append(folder)  # several series: which is meant is told when headers are read
+    if not found.labels:
+        found.labels += [path for place in dict.fromkeys([folder, *found.whole]) if place.is_dir() for path in outlines_in(place)]
     if found.whole and found.whole[0].is_dir() and not found.labels:  # beside a DICOM series any one image file is its label map
         found.labels += [e.path for e in entries(folder) if e.path.is_file() and not is_dicom(e.path)]
     return found

@@ -97,6 +97,14 @@ def outlines_in(folder: Path) -> dict[Path, str]:
     return {path: kind for path in files if (kind := outline_kind(path))}
 
 
+def only_outlines(folder: Path) -> bool:
+    """Whether DICOM files lie in a folder and all of them are DICOM-SEG or RTSTRUCT; looking ends with the first that is neither."""
+    files = [p for p in visible(folder) if p.is_file() and split_ending(p.name)[1] in ("", ".dcm")]
+    kinds = (outline_kind(p) for p in files if is_dicom(p))
+    first = next(kinds, None)
+    return first is not None and all(kinds)
+
+
 def is_series(folder: Path) -> bool:
     """Whether a folder holds DICOM files directly; the first few files that could be are looked into."""
     candidates = (p for p in visible(folder) if p.is_file() and split_ending(p.name)[1] in ("", ".dcm"))

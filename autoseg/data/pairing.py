@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from autoseg.data.case import CaseFiles
-from autoseg.data.names import PICTURE_ENDINGS, Entry, split_channel, split_ending, without_label_suffix
+from autoseg.data.names import PICTURE_ENDINGS, SLICER_ENDINGS, Entry, split_channel, split_ending, without_label_suffix
 from autoseg.errors import AutosegError, ChannelError, DatasetError, Problem
 
 
@@ -39,6 +39,8 @@ def pair(images: Iterable[Entry], labels: Iterable[Entry]) -> dict[str, Found]:
     short = {without_label_suffix(entry.stem) for entry in labels}
     cases: dict[str, Found] = {}
     for entry in images:
+        if split_ending(entry.path.name)[1] in SLICER_ENDINGS:  # segments saved beside the image that they were drawn on
+            continue
         parts = split_channel(entry.stem)
         suffixed = parts is not None and entry.stem not in exact and (parts[0] in exact | short or entry.stem not in short)
         add_image(cases.setdefault(parts[0] if suffixed else entry.stem, Found()), entry.path, parts[1] if suffixed else None)

@@ -79,11 +79,13 @@ def write_seg(path: Path, masks: dict[str, np.ndarray], scan: Scan, kind: str, r
     from pydicom.sr.codedict import codes
 
     sources = []
-    for header in scan.slices[keep]:
+    for number in range(keep.start, keep.stop):
+        header = scan.slices[number]
         part = copy.deepcopy(header)
+        part.SpecificCharacterSet = header.get("SpecificCharacterSet") or "ISO_IR 100"
         part.Rows, part.Columns = rows.stop - rows.start, columns.stop - columns.start
-        corner = scan.grid.points(np.array([[0.0, rows.start, columns.start]]))[0]
-        part.ImagePositionPatient = [float(corner[0]), float(corner[1]), header.ImagePositionPatient[2]]
+        corner = scan.grid.points(np.array([[number, rows.start, columns.start]]))[0]
+        part.ImagePositionPatient = [round(float(value), 6) for value in corner]
         sources.append(part)
     described = [
         hd.seg.SegmentDescription(
