@@ -40,8 +40,13 @@ setup(
         "threadpoolctl>=3.1",
     ],
     extras_require={
+        "dicom": ["pydicom>=3.0", "pyjpegls>=1.2"],
         "cluster": ["distributed>=2024.5"],
         "test": [
+            "pydicom>=3.0",
+            "pyjpegls>=1.2",
+            "highdicom>=0.26",
+            "slicerio>=1.4",
             "distributed>=2024.5",
             "pytest>=8",
             "pytest-timeout>=2.3",
