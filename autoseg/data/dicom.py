@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from autoseg.data.case import SeriesChoice
-from autoseg.data.dicom_headers import INSTALL, Slice, dicom_files, read_headers
+from autoseg.data.dicom_headers import INSTALL, Headers, Slice, dicom_files, every_dicom_file, read_headers
 from autoseg.data.dicom_series import DicomImage, chosen, image_of, images_of, steps_of
 from autoseg.data.itk import reason
 from autoseg.data.pixels import Pixels
@@ -29,29 +29,34 @@ def read_series(folder: Path, choice: SeriesChoice) -> Pixels:
         DatasetError: several images, and the choice does not leave one.
         GridError: missing or doubled slices, slices of different direction or beside each other.
     """
-    files = list(dict.fromkeys(path for path, _ in choice.planes)) or dicom_files(folder)
+    if choice.planes:
+        return read_files(list(dict.fromkeys(path for path, _ in choice.planes)), folder, choice)
+    files = dicom_files(folder)
+    headers = read_headers(files)
+    if not (headers.slices or headers.damaged or headers.frames_unread):  # reports lie above the series that they are about
+        files = every_dicom_file(folder)
+        headers = read_headers(files)
     if not files:
         raise UnreadableFileError("no DICOM file lies in the folder", file=folder, remedy="Give a folder with one series of slices")
-    return read_files(files, folder, choice)
+    return _meant(headers, len(files), folder, choice)
 
 
 def read_files(files: Sequence[Path], named: Path, choice: SeriesChoice) -> Pixels:
     """The image that DICOM files make up; see `read_series`."""
-    headers = read_headers(files)
+    return _meant(read_headers(files), len(files), named, choice)
+
+
+def _meant(headers: Headers, count: int, named: Path, choice: SeriesChoice) -> Pixels:
+    """The image that is meant among those of `count` files."""
     if headers.damaged:
         raise UnreadableFileError(
-            f"{len(headers.damaged)} of its {len(files)} files cannot be read as DICOM" if len(files) > 1 else "it is damaged",
-            file=headers.damaged[0] if len(files) == 1 else named,
+            f"{len(headers.damaged)} of its {count} files cannot be read as DICOM" if count > 1 else "it is damaged",
+            file=headers.damaged[0] if count == 1 else named,
             remedy="Copy or export the series again",
         )
     if headers.frames_unread:
-        raise UnreadableFileError(
-            "a multi-frame DICOM file is in it, which needs pydicom"
-            if len(files) > 1
-            else "it is a multi-frame DICOM file, which needs pydicom",
-            file=named,
-            remedy=f"Run {INSTALL}",
-        )
+        what = "it is a multi-frame DICOM file" if count == 1 else "a multi-frame DICOM file is in it"
+        raise UnreadableFileError(f"{what}, which needs pydicom", file=named, remedy=f"Run {INSTALL}")
     if not headers.slices:
         raise UnreadableFileError("none of its DICOM files holds an image", file=named, remedy="Give a folder with one series of slices")
     if not choice.planes:

@@ -127,11 +127,8 @@ def has_pydicom() -> bool:
 
 
 def dicom_files(folder: Path) -> list[Path]:
-    """The DICOM files that lie in a folder, or, if there are none, anywhere under it; sorted, without DICOMDIR."""
-    direct = [path for path in sorted(folder.iterdir()) if _may_be_dicom(path)]
-    if found := [path for path in direct if is_dicom(path)]:
-        return found
-    return [path for path in every_dicom_file(folder) if path.parent != folder]
+    """The DICOM files that lie in a folder itself, sorted."""
+    return [path for path in sorted(folder.iterdir()) if _may_be_dicom(path) and is_dicom(path)]
 
 
 def every_dicom_file(folder: Path) -> list[Path]:

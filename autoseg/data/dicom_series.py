@@ -74,7 +74,9 @@ class DicomImage:
 
 
 def images_of(slices: Iterable[Slice]) -> list[DicomImage]:
-    """The images that planes make: by study and series, then by size and direction, then by what tells planes at one position apart."""
+    """The images that planes make: by study and series, then by size and direction, then by what tells planes at one position apart.
+
+    Sorted by the series' number."""
     series: dict[tuple[str, str], list[Slice]] = {}
     for plane in slices:
         series.setdefault((plane.study, plane.series), []).append(plane)
@@ -85,7 +87,7 @@ def images_of(slices: Iterable[Slice]) -> list[DicomImage]:
         alone = len(parts) == 1
         for number, (part, distinction) in enumerate(parts, start=1):
             found.append(DicomImage(tuple(_sorted(part)), 0 if alone else number, distinction, copies if number == 1 else 0))
-    return found
+    return sorted(found, key=lambda image: (image.first.number, image.first.series, image.part))
 
 
 def image_of(planes: Sequence[Slice]) -> DicomImage:

@@ -74,10 +74,7 @@ def look_through(folder: Path, *, workers: int | None = None) -> Export:
     for image in images_of(headers.slices):
         studies[image.first.patient or image.first.study, image.first.study].append(image)
     patients = list(dict.fromkeys(patient for patient, _ in studies))
-    ordered = {
-        study: tuple(sorted(studies[study], key=lambda i: (i.first.number, i.first.series, i.part)))
-        for study in sorted(studies, key=lambda study: patients.index(study[0]))
-    }
+    ordered = {study: tuple(studies[study]) for study in sorted(studies, key=lambda study: patients.index(study[0]))}
     return Export(folder, ordered, headers.annotations, len(headers.damaged), len(headers.frames_unread))
 
 

@@ -126,7 +126,7 @@ def _channels_by_number(found: dict[str, Found], choices: Choices) -> tuple[str,
 def is_export(folder: Path) -> bool:
     """Whether a folder is an export of DICOM studies: none of the four layouts fits it, and DICOM files lie in it."""
     try:
-        return _recognise(folder, describe(folder).content)[0] == EXPORT
+        return folder.is_dir() and _recognise(folder, describe(folder).content)[0] == EXPORT
     except DatasetError:
         return False
 
