@@ -174,9 +174,10 @@ def _score_held_out(work: Work, plan: Plan, configuration: str, fold: Fold, sett
     store = work.store(configuration)
     with bar(f"{configuration} fold {fold.name}: held-out cases", len(fold.held_out), quiet=settings.quiet) as tick:
         written = predict_held_out(work, configuration, fold.name, fold.held_out, device=settings.device, on_case=tick)
-    pairs = [Pair(case, path, work.reference(case), open_case(store, case).origin.content_key) for case, path in written.items()]
+    stored = {case: open_case(store, case) for case in written}
+    pairs = [Pair(c, path, work.reference(c), stored[c].origin.content_key, stored[c].annotated) for c, path in written.items()]
     labels, groups = plan.dataset.label_set(), plan.dataset.groups_of_labels
-    voxels = sum(math.prod(open_case(store, case).origin.stored.shape) for case in written)
+    voxels = sum(math.prod(case.origin.stored.shape) for case in stored.values())
     workers = 0 if voxels < FEW_VOXELS else None
     scores, problems = fold_scores(fold.name, pairs, labels=labels, groups=groups, metrics=plan.evaluation.metrics, workers=workers)
     for problem in problems:

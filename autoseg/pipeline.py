@@ -366,6 +366,7 @@ def evaluate(
         references,
         labels=declared.labels if declared else None,
         groups=declared.label_groups if declared else {},
+        annotated=declared.labels_present if declared else None,
         metrics=METRICS,
         workers=workers,
     )

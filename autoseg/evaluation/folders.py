@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from autoseg.data.description import describe
+from autoseg.data.description import Description, describe
 from autoseg.data.labels import LabelSet
 from autoseg.data.names import entries, split_channel, without_label_suffix
 from autoseg.data.reading import read_labels
@@ -25,12 +25,16 @@ WORKER_GB = 1.5
 
 @dataclass(frozen=True)
 class Pair:
-    """One case's two label maps, and its image's content key where that is known."""
+    """One case's two label maps, and its image's content key where that is known.
+
+    annotated: the classes that somebody annotated in the case; None: all.
+    """
 
     case: str
     prediction: Path
     reference: Path
     content_key: str | None = None
+    annotated: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,14 @@ def _score_pair(pair: Pair, labels: LabelSet | None, groups: dict[str, Sequence[
         labels = labels_of_values({*values_present(reference.voxels).tolist(), *values_present(prediction.voxels).tolist()})
     try:
         return score_case(
-            prediction, reference, case=pair.case, labels=labels, groups=groups, metrics=metrics, content_key=pair.content_key
+            prediction,
+            reference,
+            case=pair.case,
+            labels=labels,
+            groups=groups,
+            metrics=metrics,
+            content_key=pair.content_key,
+            annotated=pair.annotated,
         )
     except AutosegError as error:  # what is wrong with a pair is wrong with its prediction
         raise type(error)(error.message, case=pair.case, file=pair.prediction, remedy=error.remedy) from error
@@ -120,6 +131,7 @@ def evaluate_folders(
     labels: LabelSet | None,
     groups: Mapping[str, Sequence[str]],
     metrics: Sequence[str],
+    annotated: Mapping[str, Sequence[str]] | None = None,
     workers: int | None = None,
 ) -> Evaluation:
     """Score each prediction against the reference of the same case.
@@ -129,6 +141,8 @@ def evaluate_folders(
     Args:
         labels: None: of a dataset.json in or beside one of the folders, else a class for each value found.
         groups: group -> classes that are scored together too; empty with `labels` None: those of that dataset.json.
+        annotated: case -> classes that somebody annotated in it (`labels_present`), where not all; None with `labels` None: that
+            dataset.json's.
 
     Raises:
         DatasetError: a folder is not there, or no case has both a prediction and a reference.
@@ -136,8 +150,9 @@ def evaluate_folders(
     """
     predicted, true = label_files(predictions), label_files(references)
     if labels is None:
-        labels, found_groups = find_labels(references, predictions)
-        groups = groups or found_groups
+        found = find_description(references, predictions)
+        labels, groups = found.labels, groups or found.label_groups
+        annotated = found.labels_present if annotated is None else annotated
     both = pair_files(predicted, true)
     if not both:
         raise DatasetError(
@@ -148,7 +163,8 @@ def evaluate_folders(
     problems = [_unpaired(name, "a reference, but no prediction", path) for name, path in sorted(true.items()) if path not in used]
     problems += [_unpaired(name, "a prediction, but no reference", path) for name, path in sorted(predicted.items()) if path not in used]
     about, doubts = read_summary(predictions / "summary.json")
-    pairs = [Pair(case, *files, about.get(case, {}).get("content_key")) for case, files in both.items()]
+    known = {case: tuple(names) for case, names in (annotated or {}).items()}
+    pairs = [Pair(case, *files, about.get(case, {}).get("content_key"), known.get(case)) for case, files in both.items()]
     scored, failed = score_pairs(pairs, labels=labels, groups=groups, metrics=metrics, workers=workers)
     cases = scored if labels is not None else with_same_classes(scored)
     seen = {case for case in both if about.get(case, {}).get("trained_on")}
@@ -195,14 +211,14 @@ def _bare(name: str) -> str:
     return channel[0] if channel and channel[1] == 0 else without_label_suffix(name)
 
 
-def find_labels(*folders: Path) -> tuple[LabelSet | None, dict[str, tuple[str, ...]]]:
-    """Labels and groups that a dataset.json in or above one of the folders declares; (None, {}) without one."""
+def find_description(*folders: Path) -> Description:
+    """The dataset.json in or above one of the folders that declares labels; an empty one without any."""
     for folder in folders:
         for place in (folder, folder.resolve().parent):
             description = describe(place)
             if description.labels is not None:
-                return description.labels, description.label_groups
-    return None, {}
+                return description
+    return Description("")
 
 
 def read_summary(path: Path) -> tuple[dict[str, dict], list[Problem]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,16 +27,23 @@ class ClassScores:
     counts: voxels that were compared (not those to ignore).
     values: metric -> value; nan where it is undefined.
     voxel_ml: ml of a voxel.
+    annotated: whether somebody annotated it in this case; if not, nothing is known of its truth: no voxel is counted, no value defined.
     """
 
     counts: Overlap
     values: dict[str, float]
     voxel_ml: float
+    annotated: bool = True
 
     @property
     def present(self) -> bool:
         """Whether the truth shows it."""
         return self.counts.TP + self.counts.FN > 0
+
+    @property
+    def absent(self) -> bool:
+        """Whether the truth is known not to show it."""
+        return self.annotated and not self.present
 
     @property
     def truth_ml(self) -> float:
@@ -90,6 +97,7 @@ def score_case(
     groups: Mapping[str, Sequence[str]],
     metrics: Sequence[str],
     content_key: str | None = None,
+    annotated: Collection[str] | None = None,
 ) -> CaseScores:
     """Compare a prediction with the truth, voxel by voxel on the truth's grid (paper.md item 18).
 
@@ -98,6 +106,7 @@ def score_case(
         labels: what the values mean; voxels of its ignore value in the truth count nowhere.
         groups: group -> classes that are scored together too.
         metrics: of `autoseg.metrics.METRICS`.
+        annotated: the classes that somebody annotated in this case; the others, and groups with one of them, are not scored. None: all.
 
     Raises:
         GridError: they lie on different grids.
@@ -114,14 +123,24 @@ def score_case(
                 remedy="Give the dataset.json that declares its labels",
             )
     table = overlap(voxels, reference.voxels, named_values(labels, groups), ignore=labels.ignore)
-    return _case_scores(case, content_key, table, metrics, reference.grid.voxel_ml)
+    known = set(table) if annotated is None else set(annotated) | {g for g, members in groups.items() if set(members) <= set(annotated)}
+    return _case_scores(case, content_key, table, metrics, reference.grid.voxel_ml, known)
 
 
-def _case_scores(case: str, content_key: str | None, table: Mapping[str, Overlap], metrics: Sequence[str], voxel_ml: float) -> CaseScores:
+def _case_scores(
+    case: str, content_key: str | None, table: Mapping[str, Overlap], metrics: Sequence[str], voxel_ml: float, known: Collection[str]
+) -> CaseScores:
     if unknown := set(metrics) - set(METRICS):
         raise PlanError(f"evaluation.metrics names {sorted(unknown)}; there are {', '.join(METRICS)}", remedy="Correct the plan")
-    classes = {name: ClassScores(row, {metric: row[metric] for metric in metrics}, voxel_ml) for name, row in table.items()}
+    classes = {
+        name: ClassScores(row, {metric: row[metric] for metric in metrics}, voxel_ml) if name in known else _not_annotated(metrics, voxel_ml)
+        for name, row in table.items()
+    }
     return CaseScores(case, content_key, classes)
+
+
+def _not_annotated(metrics: Iterable[str], voxel_ml: float) -> ClassScores:
+    return ClassScores(Overlap(0, 0, 0, 0), dict.fromkeys(metrics, math.nan), voxel_ml, annotated=False)
 
 
 def named_values(labels: LabelSet, groups: Mapping[str, Sequence[str]]) -> dict[str, tuple[int, ...]]:
@@ -181,6 +200,8 @@ def case_as_json(case: CaseScores) -> dict[str, Any]:
 
 def _class_as_json(scores: ClassScores) -> dict[str, Any]:
     counts = scores.counts
+    if not scores.annotated:
+        return {"annotated": False, **dict.fromkeys(scores.values), "voxel_ml": scores.voxel_ml}
     return {
         "TP": counts.TP,
         "FP": counts.FP,
@@ -198,6 +219,9 @@ def _case_from_json(name: str, row: dict[str, Any], order: Sequence[str]) -> Cas
     for label in order:
         entry = row["classes"][label]
         values = {metric: math.nan if entry[metric] is None else entry[metric] for metric in METRICS if metric in entry}
+        if not entry.get("annotated", True):
+            classes[label] = _not_annotated(values, entry["voxel_ml"])
+            continue
         classes[label] = ClassScores(Overlap(*(entry[key] for key in ("TP", "FP", "FN", "TN"))), values, entry["voxel_ml"])
     return CaseScores(name, row["content_key"], classes)
 

@@ -35,6 +35,7 @@ class ClassSummary:
     """One class, or group of classes, over the cases.
 
     present, absent: cases whose truth shows it, and does not.
+    not_annotated: cases of which nobody knows, since nobody annotated it there; they enter nothing else here.
     alarms: of the absent ones, those where it was predicted.
     false_positive_ml_mean, false_positive_ml_max: over all absent ones; nan if there are none.
     """
@@ -45,6 +46,7 @@ class ClassSummary:
     false_positive_ml_mean: float
     false_positive_ml_max: float
     metrics: dict[str, MetricSummary]
+    not_annotated: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def summarise(cases: Sequence[CaseScores]) -> dict[str, ClassSummary]:
 
 def _summarise_class(scores: Sequence) -> ClassSummary:
     present = [s for s in scores if s.present]
-    alarms = [s.false_positive_ml for s in scores if not s.present]
+    alarms = [s.false_positive_ml for s in scores if s.absent]
     metrics = {metric: _summarise_values([s.values[metric] for s in present]) for metric in (scores[0].values if scores else ())}
     return ClassSummary(
         len(present),
@@ -80,6 +82,7 @@ def _summarise_class(scores: Sequence) -> ClassSummary:
         float(np.mean(alarms)) if alarms else math.nan,
         max(alarms, default=math.nan),
         metrics,
+        sum(not s.annotated for s in scores),
     )
 
 
@@ -120,7 +123,7 @@ def _table_1_metrics(folds: Sequence[FoldScores]) -> tuple[str, ...]:
 
 
 def _values(fold: FoldScores, name: str, metric: str) -> list[float]:
-    return [case.classes[name].values[metric] for case in fold.cases]
+    return [case.classes[name].values[metric] for case in fold.cases if case.classes[name].annotated]
 
 
 def _fold_value(fold: FoldScores, members: Sequence[str], metric: str) -> float:

@@ -14,6 +14,7 @@ RULES = (
     "Means, medians and quartiles are over the cases whose truth shows the class; a value that is undefined (-) is counted, not scored.",
     "False-positive volume is what was predicted in cases whose truth does not show the class.",
 )
+NOT_ANNOTATED = "n/a: cases in which nobody annotated the class; they are neither scored nor counted as absent."
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
@@ -45,11 +46,13 @@ def summary_text(classes: Mapping[str, ClassSummary], groups: Mapping[str, Seque
     metrics = list(next(iter(classes.values())).metrics) if classes else []
     others = [m for m in metrics if m != "dice"]
     spread = ["Dice mean", "std", "median", "quartiles"] if "dice" in metrics else []
-    header = ["class", "present", "absent", *spread, *(f"{SHORT[m]} mean" for m in others)]
+    partly = any(row.not_annotated for row in classes.values())
+    header = ["class", "present", "absent", *(["n/a"] if partly else []), *spread, *(f"{SHORT[m]} mean" for m in others)]
     header += ["undefined", "alarms", "FP ml mean", "FP ml max"]
     rows = []
     for name, row in classes.items():
         cells = [f"{name} ({' + '.join(groups[name])})" if name in groups else name, str(row.present), str(row.absent)]
+        cells += [str(row.not_annotated)] if partly else []
         if "dice" in metrics:
             dice = row.metrics["dice"]
             quartiles = "-" if math.isnan(dice.median) else f"{dice.lower:.3f}..{dice.upper:.3f}"
@@ -79,6 +82,9 @@ def cases_text(cases: Sequence[CaseScores], folds: Mapping[str, int | str] | Non
         cells = [case.case, *([str(folds[case.case])] if folds else [])]
         for name in names:
             scores = case.classes[name]
+            if not scores.annotated:
+                cells += ["n/a", "n/a"]
+                continue
             dice = scores.values.get("dice", math.nan) if scores.present else math.nan
             cells += [score(dice), f"{millilitres(scores.prediction_ml)}/{millilitres(scores.truth_ml)}"]
         rows.append(cells)
@@ -119,4 +125,5 @@ def crossval_text(result: CrossValidation) -> str:
 def headline(classes: Mapping[str, ClassSummary], groups: Mapping[str, Sequence[str]], mean: float) -> str:
     """The summary table with the rules that it follows and the mean over the classes."""
     last = f"Mean Dice of the {len([n for n in classes if n not in groups])} classes: {score(mean)}"
-    return "\n".join(RULES) + "\n\n" + summary_text(classes, groups) + ("" if math.isnan(mean) else "\n\n" + last)
+    rules = [*RULES, *([NOT_ANNOTATED] if any(row.not_annotated for row in classes.values()) else [])]
+    return "\n".join(rules) + "\n\n" + summary_text(classes, groups) + ("" if math.isnan(mean) else "\n\n" + last)

@@ -28,7 +28,10 @@ def draw_cross_validation(work: Work, configuration: str, result: CrossValidatio
     histories = {fold.fold: _rows(work.fold(configuration, fold.fold).history) for fold in result.folds}
     if draw_loss_curves(folder / "loss.png", histories):
         drawn.append(folder / "loss.png")
-    values = {name: [case.classes[name].values.get("dice", math.nan) for case in result.cases] for name in result.classes}
+    values = {
+        name: [scores.values.get("dice", math.nan) for case in result.cases if (scores := case.classes[name]).annotated]
+        for name in result.classes
+    }
     if draw_boxes(folder / "dice.png", values, title=f"Dice of {len(result.cases)} held-out cases"):
         drawn.append(folder / "dice.png")
     columns = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -57,6 +58,25 @@ def test_the_headline_is_the_mean_over_cases_that_show_the_class():
     assert (dice.lower, dice.upper) == pytest.approx((0.35, 0.6)) and dice.std == pytest.approx(np.std([0.5, 0.7, 0.2], ddof=1))
     # 300 voxels of 0.01 ml in one of three cases that do not show it
     assert found.false_positive_ml_max == pytest.approx(3.0) and found.false_positive_ml_mean == pytest.approx(1.0)
+
+
+def test_a_class_that_a_case_does_not_annotate_enters_nothing():
+    """Neither means and medians, nor absent cases and their alarms, nor what Table 1 leaves out."""
+    unknown = ClassScores(Overlap(0, 0, 0, 0), dict.fromkeys(METRICS, math.nan), 0.01, annotated=False)
+    usual = folds()
+    added = [
+        FoldScores(fold.fold, fold.groups, (*fold.cases, CaseScores(f"more{fold.fold}", None, {**fold.cases[0].classes, "infection": unknown})))
+        for fold in usual
+    ]
+    before, after = (cross_validate(some, plan()) for some in (usual, added))
+    infection = after.classes["infection"]
+    assert (infection.not_annotated, before.classes["infection"].not_annotated, after.classes["left"].not_annotated) == (2, 0, 0)
+    assert dataclasses.replace(infection, not_annotated=0) == before.classes["infection"]
+    column = [name for name, _ in before.table_1.columns].index("infection")
+    assert [row[column] for row in after.table_1.rows.values()] == [row[column] for row in before.table_1.rows.values()]
+    assert after.table_1.left_out[column] == before.table_1.left_out[column]
+    text = crossval_text(after)
+    assert "n/a: cases in which nobody annotated the class" in text and "n/a" not in crossval_text(before)
 
 
 def test_an_undefined_value_is_counted_and_scored_neither_0_nor_1():

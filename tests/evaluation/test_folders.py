@@ -48,6 +48,22 @@ def test_files_are_paired_by_case_whatever_their_format(folders):
     assert found.classes["both"].present == 4 and "both (a + b)" in evaluation_text(found)
 
 
+@pytest.mark.parametrize("found", [False, True])
+def test_what_labels_present_leaves_out_is_not_scored_there(folders, found):
+    """Given, or found in the dataset.json beside the references."""
+    predictions, references = folders
+    save(references / "case0.nii.gz", np.random.default_rng(0).integers(0, 2, (4, 5, 6)))
+    present = {"case0": ["a"], "case_of_another_folder": ["b"]}
+    if found:
+        content = {"labels": {"background": 0, "a": 1, "b": 2}, "labels_present": present}
+        (references.parent / "dataset.json").write_text(json.dumps(content))
+    result = evaluate(folders, **({"labels": None} if found else {"annotated": present}))
+    assert (result.classes["b"].not_annotated, result.classes["b"].present, result.classes["a"].not_annotated) == (1, 3, 0)
+    values = [case.classes["b"].values["dice"] for case in result.cases]
+    assert np.isnan(values[0]) and result.classes["b"].metrics["dice"].mean == pytest.approx(np.mean(values[1:]))
+    assert result.classes["both"].not_annotated == 1 and "n/a" in evaluation_text(result)
+
+
 def test_suffixes_of_label_maps_are_no_part_of_a_name(folders):
     predictions, references = folders
     (references / "case0.nii.gz").rename(references / "case0_seg.nii.gz")

@@ -14,7 +14,7 @@ from autoseg.data.labels import LabelSet
 from autoseg.errors import GridError, LabelError, PlanError
 from autoseg.evaluation.scores import FoldScores, read_scores, score_case, values_present, write_scores
 from autoseg.geometry import Grid, Orientation
-from autoseg.metrics import METRICS
+from autoseg.metrics import METRICS, Overlap
 
 LABELS = LabelSet.declared({"background": 0, "left": 1, "right": 2, "infection": 5, "ignore": 255})
 GROUPS = {"lungs": ("left", "right")}
@@ -77,6 +77,31 @@ def test_regions_may_overlap():
     truth, prediction = np.array([[[0, 1, 2, 2]]], np.uint8), np.array([[[1, 1, 2, 1]]], np.uint8)
     found = scored(prediction, truth, labels=regions, groups={})
     assert found.classes["whole"].values["dice"] == pytest.approx(6 / 7) and found.classes["core"].values["dice"] == pytest.approx(2 / 3)
+
+
+def test_voxels_to_ignore_are_out_of_the_counts_of_regions_too():
+    regions = LabelSet.declared({"background": 0, "whole": [1, 2], "core": [2], "ignore": 3}, region_order=[1, 2])
+    truth, prediction = np.array([[[0, 1, 2, 2, 3, 3]]], np.uint8), np.array([[[1, 1, 2, 1, 2, 0]]], np.uint8)
+    found = scored(prediction, truth, labels=regions, groups={})
+    assert vars(found.classes["whole"].counts) == {"TP": 3, "FP": 1, "FN": 0, "TN": 0}
+    assert vars(found.classes["core"].counts) == {"TP": 1, "FP": 0, "FN": 1, "TN": 2}
+
+
+def test_a_class_that_nobody_annotated_in_the_case_is_not_scored(tmp_path):
+    prediction, truth = maps()
+    truth[truth == 2] = 0
+    found, whole = scored(prediction, truth, annotated=("left", "infection")), scored(prediction, truth)
+    assert [name for name, scores in found.classes.items() if not scores.annotated] == ["right", "lungs"]  # a group needs all of its members
+    assert found.classes["left"] == whole.classes["left"]
+    right = found.classes["right"]
+    assert not right.present and not right.absent and right.counts == Overlap(0, 0, 0, 0) and math.isnan(right.values["dice"])
+    write_scores(tmp_path / "scores.json", FoldScores(0, GROUPS, (found, whole)))
+    stored = json.loads((tmp_path / "scores.json").read_text())["cases"]["a"]["classes"]
+    assert "annotated" not in stored["left"]
+    write_scores(tmp_path / "scores.json", FoldScores(0, GROUPS, (found,)))
+    back = read_scores(tmp_path / "scores.json").cases[0]
+    assert back.classes["right"].annotated is False and math.isnan(back.classes["right"].values["dice"])
+    assert back.classes["left"].counts == found.classes["left"].counts and list(back.classes) == list(found.classes)
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.uint32])
