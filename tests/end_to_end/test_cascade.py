@@ -12,9 +12,10 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from autoseg import fold_runs, pipeline, stages
-from autoseg.errors import PlanError
+from autoseg.errors import PlanError, TrainingError
 from autoseg.files import Work
-from autoseg.network.weights import load_weights, read_about
+from autoseg.inference.model import load_model
+from autoseg.network.weights import load_weights, read_about, save_weights
 from autoseg.planning.folds import Fold, read_folds
 from autoseg.planning.plan_file import read_plan
 from autoseg.preprocessing.previous_stage import read_made_by
@@ -70,6 +71,12 @@ def trained(tmp_path_factory) -> tuple[Path, Work, pipeline.Trained]:
     planned = pipeline.plan_and_preprocess(dataset, work, settings=SETTINGS, configurations=[SECOND], workers=0, quiet=True)
     assert planned.stages == (LOW, SECOND) and planned.plan.default_configurations == [SECOND]
     return dataset, Work(work), pipeline.train(work, folds=[0], workers=0, quiet=True)
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """Pictures of scores take seconds, and are not what is tested here."""
+    monkeypatch.setattr(fold_runs, "draw_cross_validation", lambda *_: ())
 
 
 @pytest.fixture
@@ -159,27 +166,33 @@ def test_nothing_is_done_twice(trained):
     assert (_inputs(work), work.fold(SECOND, 0).weights.stat().st_mtime_ns) == (before, weights)
 
 
-def test_a_fold_that_was_trained_anew_makes_its_cases_anew(copied):
-    before = _inputs(copied)
-    held_out = read_folds(copied.folds)[1].held_out
-    shutil.rmtree(copied.fold(LOW, 1).path)
-    again = pipeline.train(copied.path, folds=[0], seed=5, workers=0, quiet=True)
-    (problem,) = again.problems
-    assert "fold_0" in problem.remedy and "trained anew" in problem.message, "what it learned from is no more"
-    assert _inputs(copied) == before, "nobody needed them yet"
+def _hand_over(work: Work, fold: int) -> None:
+    plan = read_plan(work.plan)
+    stages.hand_over(work, plan, SECOND, read_folds(work.folds)[fold], device="cpu", quiet=True)
 
-    shutil.rmtree(copied.fold(SECOND, 0).path)
-    assert not pipeline.train(copied.path, folds=[0], workers=0, quiet=True).problems
+
+def test_a_fold_that_was_trained_anew_makes_its_cases_anew(copied):
+    """Other weights of one first-stage fold: its cases' inputs are made anew, and what was trained on the old ones is refused."""
+    before, file = _inputs(copied), copied.fold(LOW, 1).weights
+    state, about = load_weights(file)
+    save_weights(file, {name: tensor + 0.01 for name, tensor in state.items()}, about)
+
+    (problem,) = pipeline.train(copied.path, folds=[0], workers=0, quiet=True).problems
+    assert problem.case == f"{SECOND} fold 0" and "trained anew" in problem.message and "Delete fold_0" in problem.remedy
+    assert _inputs(copied) == before, "nobody needed them yet"
+    model = load_model(copied.path, folds=[0])
+    assert any("trained anew" in notice for notice in model.notices)
+
+    _hand_over(copied, 1)
     changed = {case for case, times in _inputs(copied).items() if times != before[case]}
-    assert changed == set(held_out)
+    assert changed == set(read_folds(copied.folds)[1].held_out)
 
 
 def test_a_new_case_gets_its_input_from_a_finished_fold(copied, trained, tmp_path):
     """The fold that it joined as held-out did not train on it: it is predicted when the second stage needs it."""
     dataset = _phantoms(tmp_path / "more", range(CASES + 1))
     pipeline.plan_and_preprocess(dataset, copied.path, configurations=[SECOND], workers=0, quiet=True)
-    done = pipeline.train(copied.path, folds=[1], workers=0, quiet=True)
-    assert not done.problems
+    _hand_over(copied, 1)
     new = f"c{CASES}"
     made_by = read_made_by(copied.store(SECOND), new)
     assert new in next(fold for fold in read_folds(copied.folds) if fold.name == made_by.fold).held_out
@@ -197,8 +210,8 @@ def test_folds_that_were_moved_by_hand_are_noticed(copied):
     second["held_out"].remove(moved)
     second["train"].append(moved)
     copied.folds.write_text(json.dumps(content))
-    (problem,) = pipeline.train(copied.path, folds=[2], workers=0, quiet=True).problems
-    assert moved in problem.message and "3d_lowres fold 0 was trained on" in problem.message
+    with pytest.raises(TrainingError, match=f"3d_lowres fold 0 was trained on {moved}"):
+        _hand_over(copied, 2)
 
 
 def test_a_first_stage_that_failed_leaves_the_second_undone(copied, monkeypatch):
@@ -233,6 +246,21 @@ def test_a_budget_is_shared_by_all_folds_of_both_stages(copied, monkeypatch):
     assert [(name, fold) for name, fold, _ in shares] == [(stage, fold) for stage in (LOW, SECOND) for fold in range(5)]
     assert shares[0][2] == pytest.approx(10) and shares[1][2] == pytest.approx(95 / 9)
     assert sum(share for name, _, share in shares if name == SECOND) == pytest.approx(75)
+
+
+def test_the_first_stage_alone(trained, tmp_path):
+    """Asked for by itself it is prepared, trained and predicted without its second stage."""
+    dataset, work, _ = trained
+    alone = tmp_path / "alone"
+    planned = pipeline.plan_and_preprocess(dataset, alone, settings=SETTINGS, configurations=[LOW], workers=0, quiet=True)
+    assert planned.stages == (LOW,) and [p.name for p in (alone / "preprocessed").iterdir()] == [LOW]
+    done = pipeline.train(work.path, folds=[1], configurations=[LOW], workers=0, quiet=True)
+    assert done.done == ((LOW, 1),) and list(done.crossvals) == [LOW]
+    case = next(fold for fold in read_folds(work.folds) if fold.name == 1).held_out[0]
+    image = dataset / "imagesTr" / f"{case}_0000.nii.gz"
+    predicted = pipeline.predict(work.path, image, tmp_path / "out", folds=[1], configurations=[LOW], quiet=True)
+    assert predicted.model.stages == (LOW,)
+    np.testing.assert_array_equal(_label_map(predicted.results[0].output), _label_map(work.fold(LOW, 1).held_out / f"{case}.nii.gz"))
 
 
 FOLDS = [Fold(n, tuple(f"c{i}" for i in range(3) if i != n), (f"c{n}",)) for n in range(3)]
