@@ -14,6 +14,7 @@ from torch import Tensor
 
 from autoseg.data.case import LabelMap
 from autoseg.data.labels import LabelSet, smallest_unsigned
+from autoseg.data.regions import write_steps
 from autoseg.geometry import box_slices
 from autoseg.inference.sliding_window import Slab
 from autoseg.inference.upsampling import upsample_argmax
@@ -93,7 +94,13 @@ def decide(
 ) -> np.ndarray:
     """Class indices of outputs (output, ., ., .) that are interpolated to `shape`."""
     decided = upsample_argmax(
-        outputs, shape, across=across, order_across=order_across, region_order=labels.write_order, threshold=threshold
+        outputs,
+        shape,
+        across=across,
+        order_across=order_across,
+        region_order=labels.write_order,
+        region_steps=write_steps(labels),
+        threshold=threshold,
     )
     return decided.cpu().numpy()
 

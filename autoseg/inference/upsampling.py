@@ -6,12 +6,14 @@ with disagreeing corners are interpolated, slab by slab, so that classes x full 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from autoseg.data.regions import WriteSteps
 from autoseg.preprocessing.axes import Cells, linear_cells, nearest_cells
 from autoseg.preprocessing.cells import agreement, as_float32, corners, library, units
 from autoseg.preprocessing.threads import map_slabs, slabs
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 else:
     Array = TypeVar("Array")
 
+Rule = Callable[[Iterable[Array]], Array]  # the code of each voxel by the scores of all outputs there
 _SOURCE_SLAB = 1 << 16  # old voxels whose winners are found at once
 _SLAB = 1 << 20  # new voxels of a slab
 _CHUNK = 1 << 13  # new voxels that are interpolated at once, so that their corners stay in the cache
@@ -36,6 +39,7 @@ def upsample_argmax(
     across: int | None = None,
     order_across: int = 0,
     region_order: Sequence[int] | None = None,
+    region_steps: WriteSteps | None = None,
     rows: tuple[int, int] | None = None,
     threshold: float = 0.0,
     threads: int | None = None,
@@ -52,6 +56,7 @@ def upsample_argmax(
         order_across: 0: the nearest slice; 1: linear through the slices too.
         region_order: the value that each of K overlapping outputs writes where it exceeds `threshold`, later ones over earlier ones,
             0 elsewhere; None: exclusive classes, the value is the index of the largest (the first of equal ones).
+        region_steps: instead of `region_order`, for regions that overlap in part: what is written then depends on all that are there.
         rows: (start, stop) of the first axis; None: all. Equals that slice of the full result.
         threshold: 0 for logits of regions, 0.5 for probabilities.
         threads: for numpy and CPU tensors; None takes one a core.
@@ -63,54 +68,68 @@ def upsample_argmax(
     Raises:
         ValueError: an axis, order, shape, rows or number of regions that does not fit.
     """
-    shape, rows = _checked(logits, shape, across, order_across, region_order, rows)
-    values = np.arange(len(logits)) if region_order is None else np.array([0, *region_order])
+    shape, rows = _checked(logits, shape, across, order_across, region_order, region_steps, rows)
+    merged = ()
+    if region_steps is not None:
+        values, merged = np.array(region_steps.values), region_steps.merged
+        rule = partial(_state, limit=threshold, steps=region_steps.steps)
+    else:
+        values = np.arange(len(logits)) if region_order is None else np.array([0, *region_order])
+        rule = partial(_winner, limit=None if region_order is None else threshold)
     values = values.astype(np.uint8 if values.max() < 256 else np.uint16)
     cells = [
         nearest_cells(old, new) if axis == across and order_across == 0 else linear_cells(old, new)
         for axis, (old, new) in enumerate(zip(logits.shape[1:], shape, strict=True))
     ]
     cells[0] = cells[0].part(*rows)
-    limit = None if region_order is None else threshold
     if isinstance(logits, np.ndarray):
-        return _upsample(logits.astype(np.float32, copy=False), cells, limit, values, threads)
+        return _upsample(logits.astype(np.float32, copy=False), cells, rule, values, merged, threads)
     import torch
 
     logits = logits.detach().float()
     if logits.device.type == "cpu":
-        return torch.from_numpy(_upsample(logits.numpy(), cells, limit, values, threads))
-    return _upsample_on_device(logits, cells, limit, values)
+        return torch.from_numpy(_upsample(logits.numpy(), cells, rule, values, merged, threads))
+    return _upsample_on_device(logits, cells, rule, values, merged)
 
 
-def _upsample(logits: np.ndarray, cells: Sequence[Cells], limit: float | None, values: np.ndarray, threads: int | None) -> np.ndarray:
+def _upsample(
+    logits: np.ndarray, cells: Sequence[Cells], rule: Rule, values: np.ndarray, merged: Sequence[int], threads: int | None
+) -> np.ndarray:
+    """See `upsample_argmax`; corners that agree on a code of `merged` may do so for different reasons, and prove nothing."""
     logits, cells = _needed(logits, cells)
-    winners = np.empty(logits.shape[1:], np.uint8 if len(logits) < 255 else np.uint16)
+    winners = np.empty(logits.shape[1:], np.uint8 if len(values) < 256 else np.uint16)
     mixed = int(np.iinfo(winners.dtype).max)
 
     def decide(rows: tuple[int, int]) -> None:
-        winners[slice(*rows)] = _winner(logits[:, slice(*rows)], limit)
+        codes = rule(logits[:, slice(*rows)])
+        winners[slice(*rows)] = np.where(np.isin(codes, merged), mixed, codes) if merged else codes
 
     map_slabs(decide, slabs(len(winners), winners[0].size, _SOURCE_SLAB), threads=threads)
     result = np.empty([each.new for each in cells], values.dtype)
     flat = np.ascontiguousarray(logits).reshape(len(logits), -1)
+    themselves = np.array_equal(values, np.arange(len(values)))
 
     def fill(rows: tuple[int, int]) -> None:
-        codes = _slab(flat, winners, mixed, cells, rows, limit)
-        result[slice(*rows)] = codes if limit is None else values[codes]
+        codes = _slab(flat, winners, mixed, cells, rows, rule)
+        result[slice(*rows)] = codes if themselves else values[codes]
 
     map_slabs(fill, slabs(len(result), result[0].size, _SLAB), threads=threads)
     return result
 
 
-def _upsample_on_device(logits: torch.Tensor, cells: Sequence[Cells], limit: float | None, values: np.ndarray) -> torch.Tensor:
+def _upsample_on_device(
+    logits: torch.Tensor, cells: Sequence[Cells], rule: Rule, values: np.ndarray, merged: Sequence[int]
+) -> torch.Tensor:
     import torch
 
     logits, cells = _needed(logits, cells)
-    winners, flat = _winner(logits, limit), logits.reshape(len(logits), -1)
+    winners, flat = rule(logits), logits.reshape(len(logits), -1)
+    if merged:
+        winners[torch.isin(winners, torch.tensor(merged, device=winners.device))] = -1
     table = torch.from_numpy(values.astype(np.int32)).to(logits.device)
     kind = torch.uint8 if values.dtype == np.uint8 else torch.int32
     parts = slabs(cells[0].new, cells[1].new * cells[2].new, _DEVICE_SLAB)
-    return torch.cat([table[_slab(flat, winners, -1, cells, rows, limit)].to(kind) for rows in parts])
+    return torch.cat([table[_slab(flat, winners, -1, cells, rows, rule)].to(kind) for rows in parts])
 
 
 def _needed(logits: Array, cells: Sequence[Cells]) -> tuple[Array, list[Cells]]:
@@ -120,7 +139,7 @@ def _needed(logits: Array, cells: Sequence[Cells]) -> tuple[Array, list[Cells]]:
     return logits[:, first : last + 1], [rows, *cells[1:]]
 
 
-def _slab(flat: Array, winners: Array, mixed: int, cells: Sequence[Cells], rows: tuple[int, int], limit: float | None) -> Array:
+def _slab(flat: Array, winners: Array, mixed: int, cells: Sequence[Cells], rows: tuple[int, int], rule: Rule) -> Array:
     """The codes of new rows start..stop.
 
     flat: (K, z * y * x) scores; winners: (z, y, x) codes, none equal to `mixed`.
@@ -133,18 +152,18 @@ def _slab(flat: Array, winners: Array, mixed: int, cells: Sequence[Cells], rows:
     chunk = _CHUNK if numpy else _DEVICE_CHUNK
     for start in range(0, len(open_ones), chunk):
         some = open_ones[start : start + chunk]
-        line[some] = _winner_between(flat, winners.shape, cells, some, limit)
+        line[some] = _winner_between(flat, winners.shape, cells, some, rule)
     return line.reshape(codes.shape)
 
 
-def _winner_between(flat: Array, shape: Sequence[int], cells: Sequence[Cells], some: Array, limit: float | None) -> Array:
+def _winner_between(flat: Array, shape: Sequence[int], cells: Sequence[Cells], some: Array, rule: Rule) -> Array:
     """The codes of the new voxels `some`, flat indices into the slab, by interpolation of every class."""
     height, width = cells[1].new, cells[2].new
     where = (some // (height * width), some // width % height, some % width)
     indices, weights = corners(cells, where, shape)
     whole = units(cells)
     weights = [as_float32(weight / whole) for weight in weights]
-    return _winner((sum(scores[index] * weight for index, weight in zip(indices, weights, strict=True)) for scores in flat), limit)
+    return rule(sum(scores[index] * weight for index, weight in zip(indices, weights, strict=True)) for scores in flat)
 
 
 def _winner(scores: Iterable[Array], limit: float | None) -> Array:
@@ -162,12 +181,25 @@ def _winner(scores: Iterable[Array], limit: float | None) -> Array:
     return winner
 
 
+def _state(scores: Iterable[Array], limit: float, steps: Sequence[Sequence[int]]) -> Array:
+    """The state that the regions whose scores exceed `limit` lead to, one after the other."""
+    state = None
+    for score, step in zip(scores, steps, strict=True):
+        xp = library(score)
+        if state is None:
+            state = xp.zeros_like(score, dtype=xp.int32)
+        table = np.array(step, np.int32) if xp is np else xp.tensor(step, dtype=xp.int32, device=score.device)
+        state = xp.where(score > limit, table[state], state)
+    return state
+
+
 def _checked(
     logits: Array,
     shape: Sequence[int],
     across: int | None,
     order_across: int,
     region_order: Sequence[int] | None,
+    region_steps: WriteSteps | None,
     rows: tuple[int, int] | None,
 ) -> tuple[tuple[int, ...], tuple[int, int]]:
     shape = tuple(int(n) for n in shape)
@@ -178,6 +210,8 @@ def _checked(
         problem = f"across is {across!r} and order_across {order_across!r}; they must be None, 0, 1 or 2, and 0 or 1"
     elif region_order is not None and (len(region_order) != len(logits) or min(region_order) < 0):
         problem = f"region_order is {tuple(region_order)}; it needs one value of at least 0 for each of {len(logits)} outputs"
+    elif region_steps is not None and len(region_steps.steps) != len(logits):
+        problem = f"region_steps has {len(region_steps.steps)} steps; it needs one for each of {len(logits)} outputs"
     elif rows is not None and not 0 <= rows[0] < rows[1] <= shape[0]:
         problem = f"rows is {tuple(rows)}; it must be a non-empty range within 0..{shape[0]}"
     if problem is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -81,7 +83,8 @@ def test_rows_are_a_slice_of_the_whole_and_tensors_equal_arrays(shape, new, acro
     tensor = torch.from_numpy(logits)
     np.testing.assert_array_equal(upsample_argmax(tensor, new, across=across).numpy(), whole)
     cells = [(nearest_cells if axis == across else linear_cells)(old, n) for axis, (old, n) in enumerate(zip(shape, new, strict=True))]
-    device = upsampling._upsample_on_device(tensor, cells, None, np.arange(3, dtype=np.uint8))
+    rule = partial(upsampling._winner, limit=None)
+    device = upsampling._upsample_on_device(tensor, cells, rule, np.arange(3, dtype=np.uint8), ())
     np.testing.assert_array_equal(device.numpy(), whole)
 
 
