@@ -7,7 +7,7 @@ The rule, tensor by tensor, by the names of `build`:
 - the first convolution takes the columns of those channels that both know, by name; a channel that the given weights don't know starts
   at 0, so that the network begins as it was. Where no name is shared, as many channels are taken in order; of another number, each channel
   gets the mean of the given ones, scaled by given / here, so that the sum over the channels keeps its size.
-- any other tensor is taken if it has the same name and shape.
+- any other tensor is taken if it has the same name and shape; biases and norms go with their convolution, and stay fresh where it does.
 """
 
 from __future__ import annotations
@@ -45,6 +45,14 @@ class GivenWeights:
     trained_on: frozenset[str] | None
 
 
+@dataclass(frozen=True)
+class _Result:
+    """What happened to a tensor: `all`, `some` or `none` of it was taken; the rest in words."""
+
+    how: str
+    words: str = ""
+
+
 @torch.no_grad()
 def take_over(network: nn.Module, given: GivenWeights, *, inputs: Sequence[str], outputs: Sequence[str], regions: bool) -> TransferPlan:
     """Copy what fits into the network, by the rule above.
@@ -54,44 +62,43 @@ def take_over(network: nn.Module, given: GivenWeights, *, inputs: Sequence[str],
         regions: whether its outputs overlap.
 
     Raises:
-        ModelError: nothing fits.
+        ModelError: no convolution fits.
     """
-    taken: list[str] = []
-    partly: dict[str, str] = {}
-    left: dict[str, str] = {}
-    first = next((name for name in FIRST if name in dict(network.named_parameters())), None)
-    for name, fresh in network.state_dict().items():
+    own = network.state_dict()
+    first = next((name for name in FIRST if name in own), None)
+    results: dict[str, _Result] = {}
+    unfit: tuple[str, ...] = ()  # layers whose convolution stays fresh
+    for name, fresh in sorted(own.items(), key=lambda item: -item[1].ndim):  # convolutions before what goes with them
         theirs = given.state.get(name)
         if theirs is None:
-            left[name] = "the given weights have no such tensor"
+            result = _Result("none", "the given weights have no such tensor")
         elif HEAD.fullmatch(name) and theirs.shape[1:] == fresh.shape[1:]:
-            _sort(name, _take_rows(fresh, theirs, given, outputs, regions), taken, partly, left)
+            result = _take_rows(fresh, theirs, given, outputs, regions)
         elif name == first and theirs.shape[0] == fresh.shape[0] and theirs.shape[2:] == fresh.shape[2:]:
-            _sort(name, _take_columns(fresh, theirs, given, inputs), taken, partly, left)
-        elif theirs.shape == fresh.shape:
-            fresh.copy_(theirs)
-            taken.append(name)
+            result = _take_columns(fresh, theirs, given, inputs)
         else:
-            left[name] = f"its shape is {_shape(theirs)} in the given weights, {_shape(fresh)} here"
-    if not any(name in dict(network.named_parameters()) for name in (*taken, *partly)):
+            result = _take_whole(fresh, theirs, name.startswith(unfit))
+        results[name] = result
+        if result.how == "none" and fresh.ndim > 1:
+            unfit += (name.removesuffix("weight").removesuffix("conv."),)
+    if not any(result.how != "none" and own[name].ndim > 1 for name, result in results.items()):
         raise ModelError(f"nothing of {given.source} fits this network", remedy="Plan with its plan (--recipe), or give other weights")
-    unused = sorted(set(given.state) - set(network.state_dict()))
-    return TransferPlan(source=given.source, taken=taken, partly=partly, left=left, unused=unused)
+    return TransferPlan(
+        source=given.source,
+        taken=[name for name in own if results[name].how == "all"],
+        partly={name: results[name].words for name in own if results[name].how == "some"},
+        left={name: results[name].words for name in own if results[name].how == "none"},
+        unused=sorted(set(given.state) - set(own)),
+    )
 
 
-@dataclass(frozen=True)
-class _Result:
-    """What happened to a tensor: `all`, `some` or `none` of it was taken; the rest in words."""
-
-    how: str
-    words: str = ""
-
-
-def _sort(name: str, result: _Result, taken: list[str], partly: dict[str, str], left: dict[str, str]) -> None:
-    if result.how == "all":
-        taken.append(name)
-    else:
-        (partly if result.how == "some" else left)[name] = result.words
+def _take_whole(fresh: Tensor, theirs: Tensor, of_fresh_layer: bool) -> _Result:
+    if theirs.shape != fresh.shape:
+        return _Result("none", f"its shape is {_shape(theirs)} in the given weights, {_shape(fresh)} here")
+    if of_fresh_layer:
+        return _Result("none", "its convolution stayed fresh")
+    fresh.copy_(theirs)
+    return _Result("all")
 
 
 def _take_rows(fresh: Tensor, theirs: Tensor, given: GivenWeights, outputs: Sequence[str], regions: bool) -> _Result:

@@ -24,9 +24,18 @@ NORM_SETTLED = 4.0  # steps x momentum after which less than 2 % of running stat
 
 
 def begin_or_resume(
-    setting: Setting, state: TrainingState, folder: FoldFolder, given: GivenWeights | None, message: Callable[[str], None]
+    setting: Setting,
+    state: TrainingState,
+    folder: FoldFolder,
+    given: GivenWeights | None,
+    message: Callable[[str], None],
+    *,
+    extending: bool,
 ) -> Setting:
     """Take up the fold where its checkpoint left it, or clear the folder, take over given weights and write the fold's plan.
+
+    Args:
+        extending: whether a finished run may have another number of epochs than before.
 
     Returns:
         The setting, whose plan says what became of given weights.
@@ -44,7 +53,7 @@ def begin_or_resume(
         write_plan(folder.plan, setting.plan)
         return setting
     begun = read_plan(folder.plan)
-    if difference := first_difference(begun, setting.plan):
+    if difference := first_difference(begun, setting.plan, but_for_epochs=extending and content["values"]["finished"]):
         raise PlanError(
             f"{setting.title} was begun by another plan: {difference}",
             file=folder.plan,

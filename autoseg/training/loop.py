@@ -107,7 +107,7 @@ def train_fold(
     ):
         setting = make_setting(plan, configuration, fold, store, device)
         state = fresh_state(setting)
-        setting = checkpoints.begin_or_resume(setting, state, folder, given, message)
+        setting = checkpoints.begin_or_resume(setting, state, folder, given, message, extending=extend)
         if extend and state.finished:
             checkpoints.extend(setting, state, folder, deadline, message)
         replay = read_replay(folder.replayed) if folder.replayed.is_file() else None

@@ -83,7 +83,7 @@ def replayed_plan(plan: Plan, configuration: str, source: Path) -> Plan:
     return plan.model_copy(update={"training": replayed.training, "configurations": replayed.configurations})
 
 
-def first_difference(before: Plan, now: Plan) -> str | None:
+def first_difference(before: Plan, now: Plan, *, but_for_epochs: bool = False) -> str | None:
     """The first key, by name, at which two plans disagree on how a fold is trained, with both values."""
 
     def flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -94,7 +94,8 @@ def first_difference(before: Plan, now: Plan) -> str | None:
             yield key, value
 
     old, new = (dict(flat(p.model_dump(mode="json", exclude=_APART))) for p in (before, now))
+    free = (*_FREE, "training.epochs") if but_for_epochs else _FREE
     for key in sorted({*old, *new}):
-        if not key.startswith(_FREE) and old.get(key) != new.get(key):
+        if not key.startswith(free) and old.get(key) != new.get(key):
             return f"{key} was {old.get(key)!r} and is {new.get(key)!r}"
     return None

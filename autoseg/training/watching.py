@@ -59,7 +59,8 @@ def draw_progress(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         label = f"held-out patches, {name}" if number < NAMED_CURVES else None
         scores.plot(epochs, [_number(row["val_dice"], name) for row in rows], dot, label=label, lw=1)
     line(rates, "lr", "learning rate")
-    rates.set_yscale("log")
+    if any(row["lr"] > 0 for row in rows):
+        rates.set_yscale("log")
     rates.yaxis.set_minor_locator(NullLocator())
     for axes, title in ((losses, "loss"), (scores, "Dice of patches"), (rates, "learning rate")):
         axes.set_ylabel(title)

@@ -79,7 +79,11 @@ def plan_content(dimension: int, channels: int, regions: bool) -> dict[str, Any]
             "case_order": "shuffled_queue",
             "oversampling": {"foreground": 0.33, "by": "class"},
             "augmentation": {
-                "backend": "batchgenerators",
+                "backend": "native",
+                "conventions": "batchgenerators",
+                "device": "cpu",
+                "plug_ins": [],
+                "thick_axis": None,
                 "transforms": [
                     {"do": d, "probability": 0.15, "channel_probability": 1, "ranges": r, "invert": False} for d, r in transforms
                 ],
@@ -179,6 +183,15 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True)
+def no_picture(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Drawing takes longer than training here; tests with "picture" in their names look at it."""
+    if "picture" not in request.node.name:
+        from autoseg.training import watching
+
+        monkeypatch.setattr(watching, "draw_progress", lambda rows, path: None)
+
+
 @pytest.fixture
 def one_case() -> Callable[[int, int], PreparedCase]:
     """The prepared case of a number, with so many channels."""
@@ -211,7 +224,7 @@ class Made:
             part[last] = value
         return replace(self, content=content, folder=FoldFolder(self.folder.path.with_name(name)))
 
-    def train(self, *, workers: int = 0, deadline: float | None = None):
+    def train(self, *, workers: int = 0, deadline: float | None = None, **more: Any):
         from autoseg.training.loop import train_fold
 
         return train_fold(
@@ -225,6 +238,7 @@ class Made:
             deadline=deadline,
             quiet=True,
             message=self.messages.append,
+            **more,
         )
 
     def weights(self):

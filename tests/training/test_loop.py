@@ -19,7 +19,7 @@ from autoseg.files import locked
 from autoseg.network.weights import load_weights
 from autoseg.planning.plan_file import read_plan
 from autoseg.preprocessing.store import write_case
-from autoseg.training import history, loop, watching
+from autoseg.training import history, loop
 from autoseg.training.state import previous_checkpoint
 
 
@@ -40,13 +40,6 @@ class Interrupted:
             return real(*arguments)
 
         monkeypatch.setattr(loop, "train_step", step)
-
-
-@pytest.fixture(autouse=True)
-def no_picture(monkeypatch, request) -> None:
-    """Drawing takes longer than training here; one test looks at the picture."""
-    if "picture" not in request.node.name:
-        monkeypatch.setattr(watching, "draw_progress", lambda rows, path: None)
 
 
 def test_a_run_leaves_its_plan_weights_history_and_picture(make_fold):
