@@ -24,6 +24,7 @@ from autoseg.data.layouts import is_export, open_dataset
 from autoseg.errors import DatasetError, Problem, excluded_cases, problem_table
 from autoseg.evaluation.crossval import CrossValidation, crossval_as_json
 from autoseg.evaluation.folders import Evaluation, evaluate_folders, write_evaluation
+from autoseg.evaluation.predictions import write_summary
 from autoseg.files import Work, locked, write_json
 from autoseg.fingerprint.measure import Measurement, measure
 from autoseg.fold_runs import FoldSettings, is_done, join_folds, require_own_plan, run_folds, scored_folds, validate_folds
@@ -34,6 +35,7 @@ from autoseg.network.factory import require_trust
 from autoseg.planning import folds as splitting
 from autoseg.planning.explain import explain
 from autoseg.planning.keeping import require_agreement, split_cases, write_decisions
+from autoseg.planning.overrides import planning_options
 from autoseg.planning.plan_file import read_plan
 from autoseg.planning.planner import plan as make_plan
 from autoseg.planning.planner import reading_orientation, require_configurations
@@ -95,7 +97,7 @@ def plan_and_preprocess(
         PlanError: settings that are impossible, or that disagree with the plan that WORK has.
     """
     folder = Work(work)
-    asked = _planning_options(settings, memory_gb, seed, configurations)
+    asked = planning_options(settings, memory_gb, seed, configurations)
     kept = read_plan(folder.plan) if folder.plan.is_file() and not replan else None
     chosen = load_recipe(recipe or (kept.recipe if kept else "auto"))
     orientation = kept.dataset.orientation if kept else reading_orientation(chosen, asked)
@@ -187,16 +189,6 @@ def _measured(
     log.info("%s: %s layout, %d cases, channels %s", found.name, found.layout, len(found.cases), ", ".join(found.channels))
     with bar("measuring", len(found.cases), quiet=quiet) as tick:
         return measure(found, orientation=orientation, workers=workers, on_case=tick, kept_labels=labels)
-
-
-def _planning_options(
-    settings: Mapping[str, Any] | None, memory_gb: float | None, seed: int | None, configurations: Sequence[str] | None
-) -> dict[str, Any]:
-    given = dict(settings or {})
-    if seed is not None:
-        given = {"training.seed": seed, "folds.seed": seed} | given
-    options = {"set": given, "memory_gb": memory_gb, "configurations": list(configurations) if configurations else None}
-    return {key: value for key, value in options.items() if value}
 
 
 @dataclass(frozen=True)
@@ -311,23 +303,8 @@ def predict(
     log.info("Model: %s, %s, fold(s) %s.", model.name, " then ".join(loaded.stages), ", ".join(map(str, loaded.folds)))
     with bar("predicting", None, quiet=quiet) as tick:
         results = loaded.predict_files(inputs, output, probabilities=probabilities, on_case=lambda result: tick(result.case))
-    cases = {result.case: case_summary(result, loaded.configuration, loaded.folds) for result in results}
-    write_json(output / "summary.json", "predictions", {"cases": cases})
+    write_summary(output, results, loaded.configuration, loaded.folds)
     return Predicted(loaded, tuple(results))
-
-
-def case_summary(result: CaseResult, configuration: str, folds: Sequence[int | str]) -> dict[str, Any]:
-    """What summary.json says of one case; `autoseg.evaluation.folders` reads it."""
-    return {
-        "file": result.output.name if result.output else None,
-        "error": result.error.message if result.error else None,
-        "content_key": result.content_key,
-        "configuration": configuration,
-        "folds": list(folds),
-        "trained_on": list(result.trained_on),
-        "warnings": [warning.message for warning in result.warnings],
-        "seconds": round(result.seconds, 2),
-    }
 
 
 def info(path: Path) -> str:

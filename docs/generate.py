@@ -12,6 +12,7 @@ import sys
 import types
 import typing
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -20,15 +21,17 @@ from pydantic.fields import FieldInfo
 
 from autoseg.cli.main import make_parser
 from autoseg.evaluation.crossval import cross_validate, crossval_as_json
+from autoseg.evaluation.predictions import case_summary
 from autoseg.evaluation.scores import CaseScores, ClassScores, FoldScores, scores_as_json
 from autoseg.files import FoldFolder, Work
 from autoseg.fingerprint.types import Fingerprint
 from autoseg.inference.model import CaseResult
 from autoseg.metrics import METRICS, Overlap
-from autoseg.pipeline import case_summary
 from autoseg.planning.folds import Fold, folds_as_json
 from autoseg.planning.recipes import Recipe
 from autoseg.planning.schema import EvaluationPlan, Plan
+from autoseg.preprocessing.previous_stage import MadeBy
+from autoseg.preprocessing.store import PREVIOUS_STAGE
 
 PLAN_INTRO = (
     "Every decision. Triples stand in the order (z, y, x), in mm and voxels. `--set` takes any of these keys; NAME is a name, N a position."
@@ -143,6 +146,10 @@ def files_page() -> str:
     rows += [
         (work.reference("CASE"), Work.reference.__doc__),
         (work.store("CONFIG"), Work.store.__doc__),
+        (
+            work.store("CONFIG") / PREVIOUS_STAGE / "CASE.json",
+            "A cascade's second stage: which fold of the first found what CASE.labels.b2nd beside it holds.",
+        ),
         (work.models("CONFIG"), Work.models.__doc__),
         (work.crossval("CONFIG"), Work.crossval.__doc__),
     ]
@@ -170,6 +177,11 @@ def _forms() -> dict[str, dict]:
         "scores.json": {"schema": "autoseg.scores/1", **scores_as_json(fold)},
         "crossval.json": {"schema": "autoseg.crossval/1", **crossval_as_json(cross_validate([fold], plan))},
         "summary.json": {"schema": "autoseg.predictions/1", "cases": {"CASE": case_summary(result, "3d_fullres", (0, 1, 2, 3, 4))}},
+        "previous_stage/CASE.json": {
+            "schema": "autoseg.previous-stage/1",
+            "key": "KEY",
+            **asdict(MadeBy("3d_lowres", 0, weights="KEY", prediction="KEY")),
+        },
         "folds.json": {"schema": "autoseg.folds/1", **folds_as_json([Fold(0, ("CASE",), ("OTHER",))])},
     }
 

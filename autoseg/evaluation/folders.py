@@ -11,12 +11,13 @@ from autoseg.data.description import Description, describe
 from autoseg.data.labels import LabelSet
 from autoseg.data.names import entries, split_channel, without_label_suffix
 from autoseg.data.reading import read_labels
-from autoseg.errors import AutosegError, DatasetError, PlanError, Problem
+from autoseg.errors import AutosegError, DatasetError, Problem
 from autoseg.evaluation.crossval import classes_as_json
+from autoseg.evaluation.predictions import read_summary
 from autoseg.evaluation.scores import CaseScores, ClassScores, FoldScores, case_as_json, none_if_undefined, score_case, values_present
 from autoseg.evaluation.summary import ClassSummary, foreground_mean, summarise
 from autoseg.evaluation.tables import cases_text, headline
-from autoseg.files import read_json, write_json
+from autoseg.files import write_json
 from autoseg.metrics import Overlap
 from autoseg.parallel import map_cases, worker_count
 
@@ -219,24 +220,6 @@ def find_description(*folders: Path) -> Description:
             if description.labels is not None:
                 return description
     return Description("")
-
-
-def read_summary(path: Path) -> tuple[dict[str, dict], list[Problem]]:
-    """What predict wrote of each case; a doubt if there is a summary that it did not write."""
-    if not path.is_file():
-        return {}, []
-    try:
-        return dict(read_json(path, "predictions")["cases"]), []
-    except (PlanError, KeyError, TypeError):
-        return {}, [
-            Problem(
-                "warning",
-                "DatasetError",
-                "it was not written by autoseg predict, so cases that the model was trained on are not known",
-                "Leave such cases out",
-                file=path.name,
-            )
-        ]
 
 
 def with_same_classes(cases: Sequence[CaseScores]) -> list[CaseScores]:

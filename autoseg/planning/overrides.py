@@ -77,6 +77,17 @@ class Request:
         return {key: value for key, value in content.items() if value}
 
 
+def planning_options(
+    settings: Mapping[str, Any] | None, memory_gb: float | None, seed: int | None, configurations: Sequence[str] | None
+) -> dict[str, Any]:
+    """What a command was given, in the form that `request` takes; a seed is one of the folds and of training."""
+    given = dict(settings or {})
+    if seed is not None:
+        given = {"training.seed": seed, "folds.seed": seed} | given
+    options = {"set": given, "memory_gb": memory_gb, "configurations": list(configurations) if configurations else None}
+    return {key: value for key, value in options.items() if value}
+
+
 def request(options: Mapping[str, Any]) -> Request:
     """Of `{"set": {key: value or text}, "memory_gb": ..., "configurations": [...]}`; a text is read as JSON if it is some.
 
