@@ -43,6 +43,7 @@ class Predictor:
     configuration: as read from the plan.
     exchange: the order of the classes or regions in which left and right have changed places, used where a test-time mirror runs from
         left to right; None where sides do not matter.
+    keeps_sides: whether nothing is mirrored from left to right, whatever axes the plan names.
     """
 
     configuration: ConfigurationPlan
@@ -50,6 +51,7 @@ class Predictor:
     labels: LabelSet
     ensemble: Ensemble
     exchange: tuple[int, ...] | None
+    keeps_sides: bool = False
 
     def predict(
         self,
@@ -138,7 +140,10 @@ class Predictor:
     def _views(self, origin: Origin, channels: int) -> tuple[View, ...]:
         """The test-time mirrors on the axes that the network sees; the left-right axis is the patient's (DESIGN 6.5)."""
         seen = {axis: self.configuration.inside_axis(axis) for axis in self.prediction.test_time_mirrors}
-        sides = seen.get(to_lps(origin.oriented).axes[2])
+        left_right = to_lps(origin.oriented).axes[2]
+        if self.keeps_sides:
+            seen.pop(left_right, None)
+        sides = seen.get(left_right)
         outputs = inputs = None
         if self.exchange is not None:
             outputs = self.exchange if self.labels.regions else (0, *(1 + i for i in self.exchange))
@@ -183,5 +188,6 @@ def make_predictor(plan: Plan, configuration: str, networks: Sequence[nn.Module]
         precision=inference_precision(plan.training.precision, device),
         memory_layout=layout,
     )
-    exchange = plan.dataset.side_exchange() if plan.training.augmentation.mirror_sides == "exchange" else None
-    return Predictor(part, plan.prediction, labels, ensemble, exchange)
+    rule = plan.training.augmentation.mirror_sides
+    exchange = plan.dataset.side_exchange() if rule == "exchange" else None
+    return Predictor(part, plan.prediction, labels, ensemble, exchange, keeps_sides=rule == "keep")

@@ -102,6 +102,7 @@ def write_decisions(work: Work, plan: Plan, measured: Measurement, folds: Sequen
             "layout": dataset.layout,
             "channels": list(dataset.channels),
             "groups": dataset.groups,
+            "labels_present": {case: list(names) for case, names in dataset.labels_present.items()},
             "choices": dataset.choices.as_json(),
             "cases": {case: found.content_key for case, found in measured.fingerprint.cases.items()},
         },

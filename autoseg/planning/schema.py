@@ -258,7 +258,10 @@ class AugmentationPlan(Part):
     )
     mirror_axes: list[Literal[0, 1, 2]] = Field(description="Array axes (z, y, x) that may be mirrored.")
     mirror_probability: Probability = Field(description="For each of these axes.")
-    mirror_sides: Literal["exchange", "keep", "blind"] = Field(description="What mirroring left to right does to labels with a side.")
+    mirror_sides: Literal["exchange", "keep", "blind"] = Field(
+        description="What mirroring left to right does to labels with a side: swaps each pair's; does not happen, at test time neither; "
+        "leaves them as they are."
+    )
     interpolation: tuple[int, int] = Field(description="Spline order of image and of labels in the spatial transforms.")
     statistics: Literal["volume", "patch"] = Field(description="Whether intensity transforms act on the whole volume or on the patch.")
     previous_stage: list[PreviousStageChange] = Field(description="What spoils the first stage's result in a cascade's second.")
@@ -345,7 +348,9 @@ class PredictionPlan(Part):
     weighting: Literal["gaussian", "uniform"]
     average: Literal["logits", "probabilities"]
     resize: Literal["logits", "labels"] = Field(description="What is brought back to the original grid.")
-    test_time_mirrors: list[Literal[0, 1, 2]] = Field(description="Array axes whose mirrored predictions are averaged in.")
+    test_time_mirrors: list[Literal[0, 1, 2]] = Field(
+        description="Array axes whose mirrored predictions are averaged in; never the left-right axis where `mirror_sides` is keep."
+    )
     batch_tiles: Count
 
 

@@ -19,8 +19,8 @@ from autoseg.planning.schema import (
     TrainingPlan,
     TransformPlan,
 )
+from autoseg.planning.sides import plan_sides
 
-LEFT_RIGHT = 2
 _SHORT_SIDES = frozenset({"l", "r", "lt", "rt", "lft", "rgt", "lh", "rh", "li", "re", "sin", "dex", "dx", "sx"})
 
 
@@ -32,7 +32,7 @@ def plan_training(figures: Figures, recipe: Recipe, first: ConfigurationPlan, wa
     """
     training = recipe.values.training
     loss, reasons = _loss(figures, recipe, training.loss)
-    augmentation, more = _sides(figures, recipe, training.augmentation, wanted)
+    augmentation, more = plan_sides(figures, recipe, training.augmentation, wanted)
     augmentation, yet = _rotations(recipe.rules.rotation, augmentation, first)
     reasons += more + yet
     return training.model_copy(update={"loss": loss, "augmentation": augmentation}), reasons
@@ -48,61 +48,6 @@ def _loss(figures: Figures, recipe: Recipe, loss: LossPlan) -> tuple[LossPlan, l
     return loss.model_copy(update={"tversky": tversky}), [
         reason("training.loss.tversky.weight", weight, why, "there were more or fewer labels", classes=classes)
     ]
-
-
-def _sides(figures: Figures, recipe: Recipe, plan: AugmentationPlan, wanted: Request) -> tuple[AugmentationPlan, list[Reason]]:
-    """How left and right are mirrored (DESIGN.md 6.5)."""
-    key = "training.augmentation.mirror_sides"
-    facts = _side_facts(figures)
-    if key in wanted.settings:
-        return plan, [reason(key, plan.mirror_sides, "You gave it", "you gave another", **facts)]
-    if recipe.rules.sides.rule == "as_written":
-        why = {
-            "blind": "The recipe mirrors every axis and leaves labels as they are, also left and right",
-            "exchange": "The recipe exchanges left and right labels when it mirrors them",
-            "keep": "The recipe never mirrors left to right",
-        }
-        return plan, [reason(key, plan.mirror_sides, why[plan.mirror_sides], "the recipe were another", **facts)]
-    pairs = ", ".join(f"{p.left} and {p.right}" for p in figures.pairs)
-    if figures.unpaired:
-        rule, axes = "keep", [a for a in plan.mirror_axes if a != LEFT_RIGHT]
-        why = (
-            f"{', '.join(figures.unpaired)} names a side, and its partner is not labelled: a mirror image would show the unlabelled one "
-            "under its name"
-        )
-        change = "the other side were labelled too"
-    elif figures.unseen:
-        rule, axes = "keep", [a for a in plan.mirror_axes if a != LEFT_RIGHT]
-        named = ", ".join(f"{left} and {right}" for left, right in figures.unseen)
-        why = f"{named} are sides by name, which no case's shapes confirm, so that no scan is mirrored left to right"
-        change = "the fingerprint knew the shapes of both in some case"
-    elif figures.pairs and figures.most_tilt > recipe.rules.sides.most_tilt:
-        rule, axes = "keep", []
-        why = (
-            f"{figures.tilted_case} is turned by {figures.most_tilt:.0f} degrees against the patient, so that no array axis is left to "
-            f"right and no mirror image keeps {pairs} apart"
-        )
-        change = f"no case were turned by more than {recipe.rules.sides.most_tilt:g} degrees"
-    elif figures.pairs:
-        rule, axes = "exchange", plan.mirror_axes
-        overlap = min(p.overlap for p in figures.pairs)
-        why = (
-            f"{pairs} are each other's mirror image by name and shape (mirrored, they cover each other to {overlap:.0%} at least): "
-            "when a scan is mirrored left to right, the two labels are exchanged"
-        )
-        change = "one of a pair were missing, or a case turned far out of the patient's axes"
-    else:
-        rule, axes = "exchange", plan.mirror_axes
-        why = "No label has a side that names and shapes agree on, so that mirroring changes no label"
-        change = "labels of a left and a right structure were there"
-    return plan.model_copy(update={"mirror_sides": rule, "mirror_axes": axes}), [reason(key, rule, why, change, **facts)]
-
-
-def _side_facts(figures: Figures) -> dict[str, object]:
-    """What names and shapes say of sides."""
-    sided = {"pairs": figures.pairs, "rejected": figures.rejected}
-    facts: dict[str, object] = {key: [[p.left, p.right, p.overlap] for p in pairs] for key, pairs in sided.items() if pairs}
-    return facts | {"unpaired": list(figures.unpaired), "unseen": figures.unseen, "largest_tilt": figures.most_tilt}
 
 
 def _rotations(rule: RotationRule, plan: AugmentationPlan, first: ConfigurationPlan) -> tuple[AugmentationPlan, list[Reason]]:
@@ -133,13 +78,19 @@ def _rotations(rule: RotationRule, plan: AugmentationPlan, first: ConfigurationP
 
 
 def plan_prediction(recipe: Recipe, training: TrainingPlan, wanted: Request) -> PredictionPlan:
-    """The recipe's prediction; mirrored test-time predictions along the axes that training mirrored, if the recipe says so."""
-    prediction = recipe.values.prediction
-    if recipe.rules.mirrors_at_test_time == "as_written" or "prediction.test_time_mirrors" in wanted.settings:
+    """The recipe's prediction; mirrored test-time predictions along the axes that training mirrored, if the recipe says so.
+
+    Where sides are kept, no axis is mirrored that training did not mirror.
+    """
+    prediction, trained = recipe.values.prediction, training.augmentation.mirror_axes
+    if "prediction.test_time_mirrors" in wanted.settings:
         return prediction
-    axes = list(training.augmentation.mirror_axes)
-    if training.augmentation.mirror_sides == "keep":
-        axes = [a for a in axes if a != LEFT_RIGHT]
+    if recipe.rules.mirrors_at_test_time == "as_trained":
+        axes = list(trained)
+    elif training.augmentation.mirror_sides == "keep":
+        axes = [a for a in prediction.test_time_mirrors if a in trained]
+    else:
+        return prediction
     return prediction.model_copy(update={"test_time_mirrors": axes})
 
 

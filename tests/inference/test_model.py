@@ -135,6 +135,33 @@ def test_mirrored_sides_are_exchanged_in_test_time_mirroring(orientation, stored
     assert (exchanged == other).mean() > 0.99  # rounding may turn a tie
 
 
+@pytest.mark.parametrize("stored", [Orientation(), Orientation((2, 0, 1), (True, False, False))])
+def test_sides_that_are_kept_are_not_mirrored_at_test_time(stored, make_work):
+    """Whatever axes the plan names: the patient's left-right axis stays out, another axis does not."""
+    image = np.random.default_rng(0).normal(size=(8, 8, 8)).astype(np.float32)
+    grid, side = Grid((8, 8, 8)).oriented(stored), stored.axes.index(2)
+    found = {}
+    for mirrors in ([], [side], [(side + 1) % 3]):
+        changes = {
+            "prediction.test_time_mirrors": mirrors,
+            "training.augmentation.mirror_sides": "keep",
+            "dataset.orientation": "as_stored",
+            "3d_fullres.spacing": [1.0, 1.0, 1.0],
+        }
+        model = load_model(make_work(folds=(0,), changes=changes), device="cpu")
+        found[tuple(mirrors)] = model.predict_array(image, grid, probabilities=True).probabilities
+    np.testing.assert_array_equal(found[(side,)], found[()])
+    assert np.abs(found[((side + 1) % 3,)] - found[()]).max() > 1e-3
+
+
+def test_blind_mirrors_leave_left_and_right_as_they_are_at_test_time(make_work):
+    changes = {"prediction.test_time_mirrors": [2], "training.augmentation.mirror_sides": "blind", "3d_fullres.spacing": [1.0, 1.0, 1.0]}
+    model = load_model(make_work(folds=(0,), changes=changes), device="cpu")
+    image, grid = np.random.default_rng(0).normal(size=(8, 8, 8)).astype(np.float32), Grid((8, 8, 8))
+    one, other = (model.predict_array(np.flip(image, axis), grid, probabilities=True).probabilities for axis in ((), 2))
+    np.testing.assert_allclose(np.flip(other, 3), one, atol=1e-5)
+
+
 def test_two_dimensional_configurations_predict_slice_by_slice(make_work, image):
     flat = {
         "3d_fullres.network.dimension": 2,
