@@ -45,13 +45,13 @@ def find_inputs(path: Path, channels: int, *, choices: Choices | None = None, ke
             `_0000` suffixes or with names of their own, a folder of case folders, a DICOM series folder, or an export of DICOM studies.
         channels: the model's.
         choices: what was chosen about reading the dataset that the model learnt from; of DICOM images, which.
-        key: the numbers that cases of a DICOM export were given before.
+        key: the numbers that cases of a DICOM export were given before; None: the model did not learn from one.
 
     Raises:
         DatasetError: nothing is there, or no image is among it.
     """
     path, choices = Path(path), choices or Choices()
-    if path.is_dir() and (export := _export(path, choices)):
+    if path.is_dir() and (export := _export(path, choices, numbered=key is not None)):
         found = export_cases(export, choices, key or Key(), labels=False)
         if not found.cases and not found.problems:
             raise DatasetError(
@@ -100,11 +100,14 @@ def with_series(files: CaseFiles, choices: Choices) -> CaseFiles:
     return replace(files, images=images, series=tuple(SeriesChoice(pattern) for pattern in patterns))
 
 
-def _export(path: Path, choices: Choices) -> Export | None:
+def _export(path: Path, choices: Choices, *, numbered: bool) -> Export | None:
     """The studies of a folder that must be told apart by their headers; None if its folders or files are cases of their own.
 
     A folder with DICOM files in or under it is one case if they make one image, or if the patterns leave one of them for each channel;
     a folder of such folders is a folder of cases. Anything else, as PACS and DICOMDIR write it, is an export.
+
+    Args:
+        numbered: the model learnt from an export, so that a folder of folders is taken for one too.
     """
     if is_series(path):
         folders = [path]
@@ -112,9 +115,11 @@ def _export(path: Path, choices: Choices) -> Export | None:
         return None
     else:
         folders = [folder for folder in visible(path) if folder.is_dir() and dicom_beneath(folder)]
-    if not folders or (path not in folders and not choices.series and all(map(is_series, folders))):
-        return None
+        if not folders or (not numbered and not choices.series and all(map(is_series, folders))):
+            return None
     export = look_through(path)
+    if numbered and path not in folders:
+        return export
     for folder in folders:
         images = [image for images in export.studies.values() for image in images if folder in image.first.path.parents]
         if any(len(matching(images, pattern)) != 1 for pattern in choices.series or ("",)):

@@ -73,7 +73,7 @@ class Model:
     notices: what was left out on loading, in words.
     first_stage: of a cascade; its result is an input of this one's networks.
     choices: how the files that it learnt from were read, and so others are.
-    key: the numbers that cases of a DICOM export have in WORK.
+    key: the numbers that cases have in WORK, if it learnt from a DICOM export.
     """
 
     plan: Plan
@@ -83,7 +83,7 @@ class Model:
     notices: tuple[str, ...]
     first_stage: Model | None = None
     choices: Choices = field(default_factory=Choices)
-    key: Key = field(default_factory=Key, repr=False)
+    key: Key | None = field(default=None, repr=False)
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -217,14 +217,17 @@ class Model:
                     files.case, target, None, time.monotonic() - began, prediction.content_key, prediction.trained_on, prediction.warnings
                 )
 
-    def _numbers(self, output: Path) -> Key:
-        """The numbers that cases of a DICOM export have in WORK, and those that OUTPUT has given to others."""
-        others = read_key(output / KEY_NAME)
-        return Key({**self.key.patients, **others.patients}, {**self.key.cases, **others.cases})
+    def _numbers(self, output: Path) -> Key | None:
+        """The numbers that cases of a DICOM export have in WORK, and those that OUTPUT has given to others; None if there are none."""
+        known, others = self.key, read_key(output / KEY_NAME)
+        if known is None:
+            return others if others.cases else None
+        return Key({**known.patients, **others.patients}, {**known.cases, **others.cases})
 
     def _keep_new_numbers(self, key: Key, cases: Sequence[str], output: Path) -> None:
         """Write whom the numbers stand for that WORK doesn't know."""
-        fresh = key.of_cases([case for case in {*cases, *read_key(output / KEY_NAME).cases} if case not in self.key.cases])
+        known = self.key.cases if self.key else {}
+        fresh = key.of_cases([case for case in {*cases, *read_key(output / KEY_NAME).cases} if case not in known])
         if fresh.cases:
             write_key(output / KEY_NAME, fresh)
 
@@ -308,7 +311,8 @@ def load_model(
     loaded = load_folder(Path(path), folds=folds, configurations=configurations, trust_code=trust_code)
     predictor = make_predictor(loaded.plan, loaded.configuration, [fold.network for fold in loaded.folds], device=device)
     trained_on = {fold.name: fold.trained_on for fold in loaded.folds}
-    about = {"choices": loaded.choices, "key": read_key(Work(Path(path)).key)}
+    key = Work(Path(path)).key
+    about = {"choices": loaded.choices, "key": read_key(key) if key.is_file() else None}
     model = Model(loaded.plan, loaded.configuration, predictor, trained_on, loaded.notices, **about)
     return model if len(model.stages) == 1 else _with_first_stage(model, Path(path), device, trust_code)
 

@@ -193,7 +193,7 @@ def test_predict_takes_an_export_by_the_same_choice_and_keeps_known_numbers(expo
     found = find_inputs(export, 1, choices=Choices(("T1*",)), key=known)
     assert [files.case for files in found.cases] == list(known.cases) and found.problems == [] and found.key.cases == known.cases
     with pytest.raises(DatasetError, match=r"no series in it fits --series FLAIR\*"):
-        find_inputs(export, 1, choices=Choices(("FLAIR*",)))
+        find_inputs(export, 1, choices=Choices(("FLAIR*",)), key=known)
 
 
 def test_predict_calls_a_folder_of_one_image_by_its_name(export):
