@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from autoseg.errors import AutosegError, TrainingError
-from autoseg.geometry import Box, to_lps, whole_box
+from autoseg.geometry import to_lps
 from autoseg.planning.schema import AugmentationPlan, OversamplingPlan
 from autoseg.preprocessing.store import ANNOTATED, StoredCase, open_case
 from autoseg.training import augmentation as augment
-from autoseg.training.previous_stage import PreviousStage, nearest
+from autoseg.training.previous_stage import PreviousStage
 from autoseg.training.sampling import CaseOrder, PatchPlace, Ticket, chance, draw_case, draw_place, draw_voxel, is_forced
+
+if TYPE_CHECKING:
+    from autoseg.training.augmentation.material import Material
 
 
 @dataclass(frozen=True)
@@ -45,16 +49,19 @@ class SampleSource:
 
 @dataclass(frozen=True)
 class Sample:
-    """image: float32 (C, *patch). labels: class indices (*patch). exchanged: left has become right.
+    """image: float32 (C, *patch), or what the device that trains makes it of. labels: class indices (*patch).
 
+    exchanged: left has become right.
     annotated: the classes or regions that somebody annotated in the case, before any exchange; None: all.
+    more_channels: float32 (c, *patch) that follow an image which is yet to be made.
     """
 
     case: str
-    image: np.ndarray
+    image: np.ndarray | Material
     labels: np.ndarray
     exchanged: bool
     annotated: tuple[str, ...] | None = None
+    more_channels: np.ndarray | None = None
 
 
 class SampleMaker:
@@ -101,18 +108,19 @@ class SampleMaker:
 def make_sample(source: SampleSource, stored: StoredCase, ticket: Ticket) -> Sample:
     """The one sample of this ticket: equal arguments, equal arrays, whatever was drawn before."""
     rng = chance(source.order, ticket)
-    dimension = len(source.patch)
+    plan, sides, dimension = source.augmentation, _sides(source, stored), len(source.patch)
     place = _draw_patch(source, stored, ticket, rng)
-    sides = _sides(source, stored)
-    plan = source.augmentation
     drawn = augment.draw(plan, sides, dimension, rng) if plan else augment.Drawn()
-    with augment.seeded(rng):
-        image, labels, previous = _changed(source, stored, place, drawn, rng)
-    image, labels, exchanged = augment.mirror(image, labels, drawn.mirrored, sides)
-    if previous is not None:
-        previous = np.flip(previous, [axis - 3 + dimension for axis in drawn.mirrored])
-        image = np.concatenate([image, source.previous_stage.channels(previous, exchanged, rng)])
-    return Sample(stored.name, np.ascontiguousarray(image, np.float32), np.ascontiguousarray(labels), exchanged, stored.annotated)
+    if plan is not None and augment.in_processes(plan):
+        image, labels, previous = _by_batchgenerators(source, stored, place, drawn, rng)
+    else:
+        image, labels, previous = _by_our_own(source, stored, place, drawn, rng)
+    exchanged = sides.exchanges(drawn.mirrored)
+    labels = augment.exchange_sides(labels, source.side_pairs) if exchanged else labels
+    channels = None if previous is None else source.previous_stage.channels(previous, exchanged, rng)
+    if isinstance(image, np.ndarray) and channels is not None:
+        image, channels = np.concatenate([image, channels]), None
+    return Sample(stored.name, image, labels, exchanged, stored.annotated, channels)
 
 
 def _draw_patch(source: SampleSource, stored: StoredCase, ticket: Ticket, rng: np.random.Generator) -> PatchPlace:
@@ -133,57 +141,35 @@ def _sides(source: SampleSource, stored: StoredCase) -> augment.Sides:
     return augment.Sides(rule, axis, source.side_pairs)
 
 
-def _changed(
+def _by_batchgenerators(
     source: SampleSource, stored: StoredCase, place: PatchPlace, drawn: augment.Drawn, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Image, labels and the first stage's labels of the patch, before mirroring: only the voxels that matter are read.
+    """Image, labels and the first stage's labels of the patch, mirrored."""
+    from autoseg.training.augmentation import batchgenerators_backend as backend
 
-    Intensities change before the spatial step where they belong to the volume, after it where they belong to the patch.
-    """
-    plan, flat = source.augmentation, 3 - len(source.patch)  # flat: 1 for a slice, whose axis is no axis of the patch
-    if drawn.spatial:
-        points = augment.centred_points(drawn.spatial, source.patch, rng)
-        points += np.array(place.centre[flat:]).reshape(-1, *[1] * len(source.patch))
-        needed = (*place.box[:flat], *augment.needed_box(points, stored.shape[flat:], plan.interpolation[0]))
+    plan, shows = source.augmentation, source.previous_stage is not None
+    if plan.backend == "native":
+        image, labels, previous = _by_our_own(source, stored, place, drawn, rng)
+        with backend.seeded(rng):
+            return *backend.plugged(image, labels, plan.plug_ins, rng), previous
+    with backend.seeded(rng):
+        image, labels, previous = backend.changed(plan, drawn, stored, place, len(source.patch), source.padding, shows, rng)
+        return *backend.plugged(image, labels, plan.plug_ins, rng), previous
+
+
+def _by_our_own(
+    source: SampleSource, stored: StoredCase, place: PatchPlace, drawn: augment.Drawn, rng: np.random.Generator
+) -> tuple[np.ndarray | Material, np.ndarray, np.ndarray | None]:
+    """The same by our own transforms; the image is left to the device that trains, as what it is made of, if the plan says so."""
+    from autoseg.training.augmentation.material import moved, patch, read
+
+    material, labels = read(
+        source.augmentation, drawn, stored, place, len(source.patch), source.padding, source.previous_stage is not None, rng
+    )
+    if source.augmentation is not None and source.augmentation.device == "training":
+        image, (_, labels) = material, moved(material, material.image[:0], labels)
     else:
-        needed = _overlap(place.box, stored.shape)
-    whole = plan is not None and augment.needs_whole_volume(plan, drawn)
-    region = whole_box(stored.shape) if whole else needed
-    image = np.array(stored.image(region), np.float32)
-    if plan and plan.statistics == "volume":
-        image = augment.change_intensity(image, drawn.intensity)
-    image = image[(slice(None), *_within(needed, region))]
-    labels = stored.labels(needed)
-    previous = None if source.previous_stage is None else stored.previous(needed)
-    if drawn.spatial:
-        points -= np.array([low for low, _ in needed[flat:]]).reshape(-1, *[1] * len(source.patch))
-    else:
-        image, labels, previous = _padded(image, labels, previous, needed, place.box, source.padding)
-    if flat:
-        image, labels, previous = image[:, 0], labels[0], None if previous is None else previous[0]
-    if drawn.spatial:
-        image, labels = augment.interpolate(image, labels, points, plan.interpolation)
-        previous = None if previous is None else nearest(previous, points)
-    if plan and plan.statistics == "patch":
-        image = augment.change_intensity(np.array(image), drawn.intensity)
-    return image, labels, previous
-
-
-def _overlap(box: Box, shape: tuple[int, ...]) -> Box:
-    return tuple((max(low, 0), min(high, length)) for (low, high), length in zip(box, shape, strict=True))
-
-
-def _within(box: Box, region: Box) -> tuple[slice, ...]:
-    return tuple(slice(low - start, high - start) for (low, high), (start, _) in zip(box, region, strict=True))
-
-
-def _padded(
-    image: np.ndarray, labels: np.ndarray, previous: np.ndarray | None, read: Box, wanted: Box, padding: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Image and labels of the box `wanted`, of which `read` was inside the volume; background outside."""
-    widths = [(low - start, end - high) for (low, high), (start, end) in zip(read, wanted, strict=True)]
-    if not any(before or after for before, after in widths):
-        return image, labels, previous
-    mode: Callable | str = "constant" if padding == "zero" else "minimum"
-    previous = None if previous is None else np.pad(previous, widths)
-    return np.pad(image, [(0, 0), *widths], mode), np.pad(labels, widths), previous
+        image, labels = patch(material, labels)
+        image = image if len(source.patch) == 3 else image[:, 0]
+    labels = labels if len(source.patch) == 3 else labels[:, 0]
+    return image, labels[0], labels[1] if len(labels) > 1 else None

@@ -154,7 +154,11 @@ PLAN = {
         "case_order": "with_replacement",
         "oversampling": {"foreground": 0.33, "by": "class"},
         "augmentation": {
-            "backend": "batchgenerators",
+            "backend": "native",
+            "conventions": "batchgenerators",
+            "device": "cpu",
+            "plug_ins": [],
+            "thick_axis": None,
             "transforms": [],
             "mirror_axes": [0, 1, 2],
             "mirror_probability": 0.5,

@@ -13,9 +13,10 @@ from autoseg.errors import PlanError
 from autoseg.geometry import Grid, Orientation, box_slices, whole_box
 from autoseg.planning.schema import AugmentationPlan, OversamplingPlan
 from autoseg.preprocessing.prepared import Origin
-from autoseg.preprocessing.store import ANNOTATED
+from autoseg.preprocessing.store import ANNOTATED, ChannelStatistics
 from autoseg.training import augmentation as augment
 from autoseg.training.augmentation import Sides
+from autoseg.training.augmentation import batchgenerators_backend as backend
 from autoseg.training.patches import SampleSource, make_sample
 from autoseg.training.sampling import CaseOrder, Ticket
 
@@ -33,20 +34,24 @@ SIDES = Sides("exchange", 2, ((1, 2),))
 NOBODY = Sides("blind", 2, ())
 
 
+VALUES = {
+    "backend": "native",
+    "conventions": "batchgenerators",
+    "device": "cpu",
+    "plug_ins": [],
+    "thick_axis": None,
+    "mirror_axes": [0, 1, 2],
+    "mirror_probability": 0.5,
+    "mirror_sides": "exchange",
+    "interpolation": (3, 0),
+    "statistics": "volume",
+    "previous_stage": [],
+}
+
+
 def plan(transforms=PAPER, probability=P, **changes) -> AugmentationPlan:
     parts = [{"do": d, "probability": probability, "channel_probability": 1, "ranges": r, "invert": False} for d, r in transforms]
-    return AugmentationPlan(
-        **{
-            "backend": "batchgenerators",
-            "transforms": parts,
-            "mirror_axes": [0, 1, 2],
-            "mirror_probability": 0.5,
-            "mirror_sides": "exchange",
-            "interpolation": (3, 0),
-            "statistics": "volume",
-            **changes,
-        }
-    )
+    return AugmentationPlan(**{**VALUES, "transforms": parts, **changes})
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,14 @@ class Volume:
     @property
     def shape(self):
         return self.classes.shape
+
+    @property
+    def channels(self):
+        return len(self.voxels)
+
+    @property
+    def statistics(self):
+        return tuple(ChannelStatistics(c.mean(), c.std(), c.min(), c.max()) for c in self.voxels)
 
     @property
     def origin(self):
@@ -102,6 +115,13 @@ def only(*names, **changes):
     return plan([t for t in PAPER if t[0] in names], 1, **changes)
 
 
+@pytest.fixture(params=["native", "batchgenerators"])
+def each_backend(request, monkeypatch) -> str:
+    """Plans of this module ask for it."""
+    monkeypatch.setitem(VALUES, "backend", request.param)
+    return request.param
+
+
 def test_shares_of_what_is_drawn():
     rng = np.random.default_rng(0)
     drawn = [augment.draw(plan(), SIDES, 3, rng) for _ in range(8000)]
@@ -124,7 +144,7 @@ def test_factors_lie_with_even_chance_below_and_above_one():
     assert above.min() >= 1.1 and above.max() <= 1.4 and below.min() >= 0.5 and below.max() <= 0.8
 
 
-def test_only_the_patch_is_read_unless_more_is_needed():
+def test_only_the_patch_is_read_unless_more_is_needed(each_backend):
     stored = volume()
     make_sample(source(only("brightness", "noise")), stored, Ticket("train", 0, 0))
     assert [high - low for low, high in stored.read[-1]] == [16, 16, 16]
@@ -141,10 +161,10 @@ def test_spatial_step_equals_batchgenerators_own():
     stored = volume((40, 44, 48))
     angles = {"z": (12, 12), "y": (-9, -9), "x": (5, 5)}
     drawn = [plan([("rotate", angles), ("scale", {"factor": (1.2, 1.2)})], 1).transforms][0]
-    points = augment.centred_points(drawn, (24, 24, 24), np.random.default_rng(0)) + (np.array(stored.shape).reshape(3, 1, 1, 1) / 2 - 0.5)
-    needed = augment.needed_box(points, stored.shape, 3)
+    points = backend.centred_points(drawn, (24, 24, 24), np.random.default_rng(0)) + (np.array(stored.shape).reshape(3, 1, 1, 1) / 2 - 0.5)
+    needed = backend.needed_box(points, stored.shape, 3)
     corner = np.array([low for low, _ in needed]).reshape(3, 1, 1, 1)
-    image, labels = augment.interpolate(stored.image(needed), stored.labels(needed), points - corner, (3, 0))
+    image, (labels,) = backend.interpolate(stored.image(needed), [stored.labels(needed)], points - corner, (3, 0))
     turn = {f"angle_{a}": (np.deg2rad(d),) * 2 for a, d in (("x", 12), ("y", -9), ("z", 5))}
     theirs, their_labels = augment_spatial(
         stored.voxels[None],
@@ -164,7 +184,7 @@ def test_spatial_step_equals_batchgenerators_own():
 
 @pytest.mark.parametrize("name", ["contrast", "brightness", "gamma", "noise"])
 @pytest.mark.parametrize("statistics", ["volume", "patch"])
-def test_intensity_transforms_keep_what_they_promise(name, statistics):
+def test_intensity_transforms_keep_what_they_promise(name, statistics, each_backend):
     stored = volume(seed=3)
     quiet = {"mirror_axes": [], "statistics": statistics}
     before = make_sample(source(plan([], **quiet)), stored, Ticket("train", 0, 0))
@@ -191,7 +211,7 @@ def test_intensity_transforms_keep_what_they_promise(name, statistics):
         assert 0 < (b - a).std() <= 0.06  # a deviation, not a variance: sqrt(.05) would be .22
 
 
-def test_whole_volume_statistics_do_not_depend_on_the_patch():
+def test_whole_volume_statistics_do_not_depend_on_the_patch(each_backend):
     stored, patches = volume(), []
     for patch in ((8, 8, 8), (24, 28, 32)):
         made = source(plan([("contrast", {"factor": (2, 2)})], 1, mirror_axes=[]), patch)
@@ -213,7 +233,7 @@ def test_mirroring_twice_gives_everything_back():
 
 
 @pytest.mark.parametrize(("rule", "anatomy_holds"), [("exchange", True), ("keep", True), ("blind", False)])
-def test_left_stays_on_the_left(rule, anatomy_holds):
+def test_left_stays_on_the_left(rule, anatomy_holds, each_backend):
     """Class 1 lies at lower x than class 2 in every sample, unless mirroring is blind to sides."""
     stored, seen = volume(), set()
     for step in range(24):
@@ -224,7 +244,7 @@ def test_left_stays_on_the_left(rule, anatomy_holds):
     assert seen == ({True} if anatomy_holds else {True, False})
 
 
-def test_sides_follow_the_patient_not_the_array_axis():
+def test_sides_follow_the_patient_not_the_array_axis(each_backend):
     """Stored with left-right along axis 0: that axis exchanges, axis 2 doesn't; a transpose inside moves it."""
     turned = Orientation((2, 1, 0), (False, False, False))
     stored = replace(volume(), turned=turned)
@@ -236,7 +256,7 @@ def test_sides_follow_the_patient_not_the_array_axis():
 
 
 @pytest.mark.parametrize("names", [("elastic",), ("rotate",), ("scale",), ("elastic", "rotate", "scale")])
-def test_image_and_label_move_alike(names):
+def test_image_and_label_move_alike(names, each_backend):
     """A bright ball that is its own label: after any spatial step the two have one centre, and it has moved."""
     shape = (40, 40, 40)
     z, y, x = np.indices(shape)
@@ -253,7 +273,7 @@ def test_image_and_label_move_alike(names):
     assert np.ptp(moved, axis=0).max() > 0.5
 
 
-def test_scaling_above_one_shrinks_the_anatomy():
+def test_scaling_above_one_shrinks_the_anatomy(each_backend):
     ball = sum((i - 20) ** 2 for i in np.indices((40, 40, 40))) <= 100
     stored = Volume(ball[None].astype(np.float32), ball.astype(np.uint8))
     changed = [plan([("scale", {"factor": (f, f)})], 1, mirror_axes=[]) for f in (1.0, 1.25)]
@@ -269,7 +289,7 @@ def test_a_rotation_names_its_axis_as_read():
 
 
 @pytest.mark.parametrize("statistics", ["volume", "patch"])
-def test_equal_tickets_equal_samples_whatever_came_between(statistics):
+def test_equal_tickets_equal_samples_whatever_came_between(statistics, each_backend):
     made, stored = source(plan(statistics=statistics, probability=0.5)), volume(channels=2)
     first = [make_sample(made, stored, Ticket("train", s, i)) for s in range(4) for i in range(2)]
     np.random.seed(1)
@@ -283,7 +303,7 @@ def test_equal_tickets_equal_samples_whatever_came_between(statistics):
     assert not np.array_equal(other.image, first[0].image)
 
 
-def test_global_generators_are_left_as_they_were():
+def test_global_generators_are_left_as_they_were(each_backend):
     made, stored = source(plan(probability=1)), volume()
     np.random.seed(4)
     random.seed(4)
@@ -294,7 +314,7 @@ def test_global_generators_are_left_as_they_were():
     assert (np.random.random(3).tolist(), random.random()) == expected
 
 
-def test_slices_for_two_dimensions():
+def test_slices_for_two_dimensions(each_backend):
     """A patch is one slice's; all slices come up; the slices' axis is never mirrored; the turn is within the slice."""
     stored = volume((6, 28, 32))
     stored.classes[:] = np.arange(6, dtype=np.uint8)[:, None, None]
@@ -312,7 +332,7 @@ def test_slices_for_two_dimensions():
     assert not any(0 in augment.draw(plan(), SIDES, 2, rng).mirrored for _ in range(50))
 
 
-def test_outside_of_a_small_volume():
+def test_outside_of_a_small_volume(each_backend):
     stored = volume((10, 28, 32))
     stored.voxels[:] += 5
     for padding, expected in (("zero", 0.0), ("minimum", None)):
@@ -322,7 +342,7 @@ def test_outside_of_a_small_volume():
         np.testing.assert_array_equal(sample.image[:, :3], np.broadcast_to(lowest if expected is None else expected, (1, 3, 16, 16)))
 
 
-def test_with_an_ignore_label_every_patch_shows_what_somebody_annotated():
+def test_with_an_ignore_label_every_patch_shows_what_somebody_annotated(each_backend):
     stored = volume((40, 40, 40))
     stored.classes[:] = 9
     stored.classes[35:38, 3, 20] = 0
@@ -331,7 +351,7 @@ def test_with_an_ignore_label_every_patch_shows_what_somebody_annotated():
         assert all((s.labels != 9).any() for s in samples) == (ignore == 9)
 
 
-def test_peer_transforms_run_on_several_channels():
+def test_peer_transforms_run_on_several_channels(each_backend):
     peer = plan(
         [
             ("rotate", {"z": (-30, 30), "y": (-30, 30), "x": (-30, 30)}),

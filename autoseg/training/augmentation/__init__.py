@@ -1,0 +1,8 @@
+"""What is changed at random in a training sample: drawn first, then done by our own transforms or by batchgenerators'."""
+
+from __future__ import annotations
+
+from autoseg.training.augmentation.drawing import Drawn, check, draw, draw_factor, in_processes, inside, needs_whole_volume
+from autoseg.training.augmentation.mirroring import Sides, exchange_sides, mirror
+
+__all__ = ["Drawn", "Sides", "check", "draw", "draw_factor", "exchange_sides", "in_processes", "inside", "mirror", "needs_whole_volume"]
