@@ -46,32 +46,49 @@ SHORT_PAIRS = (
     ("esq", "dir"),
     ("sin", "dx"),
     ("sin", "dex"),
+    ("sin", "dext"),
+    ("sin", "des"),
     ("sx", "dx"),
+    ("sn", "dx"),
+    ("vasen", "oikea"),
+    ("bal", "jobb"),
+    ("sol", "sag"),
 )
-RUN_TOGETHER = (("left", "right"), ("links", "rechts"))  # "leftlung", "lungleft"; here too the partner must exist
+LETTERS_OF_A_LIST = frozenset("abcdefghi")  # `region_d` and `region_e` are sides only if there is no `region_c`
+# "leftlung", "lungleft"; here too the partner must exist
+RUN_TOGETHER = (
+    ("left", "right"),
+    ("links", "rechts"),
+    ("linker", "rechter"),
+    ("gauche", "droit"),
+    ("vanster", "hoger"),
+    ("venstre", "højre"),
+)
 SIDES = ("left", "right")
 
 
 def _words(name: str) -> list[str]:
     """Lower-case words of a name without accents; `LeftLung`, `lung-L`, `lung_left2` are cut as a reader would, `L5`, `RV` are not."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
-    plain = re.sub(r"([左右])", r" \1 ", plain)
+    plain = re.sub(r"([左右]|왼쪽|오른쪽)", r" \1 ", unicodedata.normalize("NFC", plain))
     plain = re.sub(r"(?<=[a-zø])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[a-z]{2})(?=\d)", " ", plain)
     return re.findall(r"[^\W_]+", plain.lower())
 
 
 # Words that say a side wherever they stand in a name: English, German, French, Spanish, Latin, Italian, Portuguese, Dutch,
-# Scandinavian, Polish, Czech, Russian, Chinese and Japanese.
+# Scandinavian, Polish, Czech, Russian, Greek, Chinese, Japanese and Korean.
 LEFT_WORDS = frozenset(
     _words(
         "left links linke linker linkes linken gauche izquierdo izquierda sinister sinistra sinistro sinistrum sinistre esquerdo esquerda "
-        "vänster venstre lewy lewa lewe levý levá levé левый левая левое левой 左"
+        "vänster venstre lewy lewa lewe levý levá levé левый левая левое левой αριστερός αριστερή αριστερό "
+        "sinistral 左 왼쪽"
     )
 )
 RIGHT_WORDS = frozenset(
     _words(
         "right rechts rechte rechter rechtes rechten droit droite derecho derecha dexter dextra dextrum destra destro direito direita "
-        "höger højre høyre prawy prawa prawe pravý pravá pravé правый правая правое правой 右"
+        "höger højre høyre prawy prawa prawe pravý pravá pravé правый правая правое правой δεξιός δεξιά δεξί δεξιό "
+        "dextral 右 오른쪽"
     )
 )
 
@@ -97,12 +114,24 @@ def sides_by_name(names: Sequence[str]) -> NamedSides:
         free = [name for name in names if name not in pairs]
         left, right = (_by_rest(free, side, certain) for side in SIDES)
         for rest in left:
+            if not certain and _is_list(rest, free):
+                continue
             if len(left[rest]) == 1 and len(right.get(rest, ())) == 1 and left[rest] != right[rest]:
                 pair = (left[rest][0], right[rest][0])
                 pairs |= {name: pair for name in pair if pair[0] not in pairs and pair[1] not in pairs}
     unpaired = tuple(name for name in names if name not in pairs and any(True for _ in _readings(name, certain=True)))
     plain = tuple(name for name in names if name not in pairs and name not in unpaired)
     return NamedSides(tuple(dict.fromkeys(pairs[name] for name in names if name in pairs)), unpaired, plain)
+
+
+def _is_list(rest: tuple, names: Sequence[str]) -> bool:
+    """Whether the letters that could be sides stand in a list of more letters, as in a, b, c, d, e."""
+    pair, others = rest
+    if not set(pair) <= LETTERS_OF_A_LIST:
+        return False
+    parts = [(i, _words(name)) for name in names for i in range(len(_words(name)))]
+    letters = {words[i] for i, words in parts if (*words[:i], *words[i + 1 :]) == others}
+    return bool(letters & LETTERS_OF_A_LIST - set(pair))
 
 
 def _by_rest(names: Sequence[str], side: str, certain: bool) -> dict[tuple, list[str]]:
