@@ -15,6 +15,7 @@ from autoseg.data.dicom_headers import read_headers
 from autoseg.data.dicom_series import images_of, matching
 from autoseg.data.formats import read_pixels
 from autoseg.errors import DatasetError, GridError, UnreadableFileError
+from tests.dicom_phantoms import shown
 
 
 @pytest.fixture(params=["pydicom", "SimpleITK"])
@@ -25,11 +26,6 @@ def reader(request, monkeypatch):
     else:
         pytest.importorskip("pydicom")
     return request.param
-
-
-def shown(points: np.ndarray) -> np.ndarray:
-    """As in conftest.py: what the scanner sees at a point."""
-    return np.rint(1000 + 7 * points[:, 0] + 11 * points[:, 1] - 5 * points[:, 2])
 
 
 def rotation(degrees: float = 20) -> np.ndarray:

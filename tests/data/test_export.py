@@ -11,9 +11,7 @@ import pytest
 
 from autoseg.data.case import LabelMap
 from autoseg.data.choices import Choices, kept_choices, settled_choices
-from autoseg.data.dicom_headers import read_headers
 from autoseg.data.export import export_cases, look_through, series_table, table_text
-from autoseg.data.formats import read_pixels
 from autoseg.data.inputs import find_inputs
 from autoseg.data.key import CaseIdentity, Key, read_key, write_key
 from autoseg.data.layouts import EXPORT, is_export, open_dataset
@@ -21,33 +19,40 @@ from autoseg.data.reading import read_case
 from autoseg.data.writing import write_labels
 from autoseg.errors import DatasetError, PlanError, UnreadableFileError
 from autoseg.files import write_json
+from autoseg.geometry import Grid
+from tests.dicom_phantoms import write_report, write_series
 
 PATIENTS = ("MEIER^ANNA 4711", "SMITH^JOHN 0815", "ABE^KEN 99")
+STUDIES = ("1.2.1", "1.2.2", "1.2.3", "1.2.4")
 
 
-@pytest.fixture
-def export(tmp_path, write_series, write_report) -> Path:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
     """Three patients, the first with two studies; in each a scout, T1 and T2 in folders as PACS name them."""
-    folder = tmp_path / "export"
-    studies = [(PATIENTS[0], "1.2.1"), (PATIENTS[0], "1.2.2"), (PATIENTS[1], "1.2.3"), (PATIENTS[2], "1.2.4")]
-    for number, (patient, study) in enumerate(studies):
+    pytest.importorskip("pydicom")
+    folder = tmp_path_factory.mktemp("made") / "export"
+    patients = (PATIENTS[0], PATIENTS[0], PATIENTS[1], PATIENTS[2])
+    for number, (patient, study) in enumerate(zip(patients, STUDIES, strict=True)):
         place = folder / f"PA{number:06d}" / "ST000000"
-        about = {"patient": patient, "study": study, "slices": 6, "size": (14, 12)}
-        write_series(place / "SE000000", series=f"{study}.1", number=1, description="scout", **{**about, "slices": 2})
-        write_series(place / "SE000001", series=f"{study}.2", number=2, description="T1 axial", origin=(0, 0, 10.0 * number), **about)
-        write_series(
-            place / "SE000002", series=f"{study}.3", number=3, description="T2 axial", add=400, origin=(0, 0, 10.0 * number), **about
-        )
+        about = {"patient": patient, "study": study, "size": (14, 12), "origin": (0, 0, 10.0 * number)}
+        write_series(place / "SE000000", series=f"{study}.1", number=1, description="scout", slices=2, **about)
+        write_series(place / "SE000001", series=f"{study}.2", number=2, description="T1 axial", slices=6, **about)
+        write_series(place / "SE000002", series=f"{study}.3", number=3, description="T2 axial", slices=6, add=400, **about)
         write_report(place / "SR000000")
     (folder / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
     return folder
 
 
-def labels_for(folder: Path, series: str, path: Path) -> Path:
-    """A label map on the grid of a series."""
-    headers = read_headers(sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "DICOMDIR"))
-    pixels = read_pixels(next(plane.path for plane in headers.slices if plane.series == series).parent)
-    write_labels(path, LabelMap((np.indices(pixels.grid.shape).sum(0) % 3 == 0).astype(np.uint8), pixels.grid))
+@pytest.fixture
+def export(made, tmp_path) -> Path:
+    """The test's own copy, to change."""
+    return shutil.copytree(made, tmp_path / "export")
+
+
+def labels_for(study: str, path: Path) -> Path:
+    """A label map on the grid of the study's scans."""
+    grid = Grid((6, 14, 12), (2.0, 0.8, 0.7), (0, 0, 10.0 * STUDIES.index(study)))
+    write_labels(path, LabelMap((np.indices(grid.shape).sum(0) % 3 == 0).astype(np.uint8), grid))
     return path
 
 
@@ -87,7 +92,7 @@ def test_without_a_pattern_a_study_with_several_scans_is_told(export):
     assert len(cases(export).cases) == 4
 
 
-def test_numbers_last_when_patients_come(export, write_series):
+def test_numbers_last_when_patients_come(export):
     before = cases(export, "T1*")
     write_series(export / "AA", patient="AAA", study="1.1.1", series="1.1.1.2", description="T1 axial")
     after = cases(export, "T1*", key=before.key)
@@ -108,17 +113,16 @@ def test_keep_ids_calls_cases_by_patient_and_series(export):
 
 
 WAYS = {
-    "the case": lambda case, study, patient: case,
-    "the series": lambda case, study, patient: f"{study}.2",
-    "the study": lambda case, study, patient: f"{study}_seg",
+    "the case": lambda case, study: case,
+    "the series": lambda case, study: f"{study}.2",
+    "the study": lambda case, study: f"{study}_seg",
 }
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_label_maps_are_called_like(export, way):
-    for number, study in enumerate(("1.2.1", "1.2.2", "1.2.3", "1.2.4"), start=1):
-        name = WAYS[way](f"case_{number:04d}", study, "")
-        labels_for(export, f"{study}.2", export / "labels" / f"{name}.nii.gz")
+    for number, study in enumerate(STUDIES, start=1):
+        labels_for(study, export / "labels" / f"{WAYS[way](f'case_{number:04d}', study)}.nii.gz")
     dataset = open_dataset(export, choices=Choices(("T1*",)))
     assert dataset.layout == EXPORT and len(dataset.cases) == 4 and dataset.problems == ()
     assert dataset.groups["case_0002"] == "patient_0001"
@@ -127,9 +131,9 @@ def test_label_maps_are_called_like(export, way):
 
 
 def test_label_maps_called_like_the_patient_or_lying_beside_the_slices(export):
-    labels_for(export, "1.2.3.2", export / "labels" / f"{PATIENTS[1]}.nii.gz")
-    labels_for(export, "1.2.4.2", export / "PA000003" / "ST000000" / "SE000001" / "anything.nii.gz")
-    labels_for(export, "1.2.1.2", export / "labels" / f"{PATIENTS[0]}.nii.gz")  # two studies: whose?
+    labels_for("1.2.3", export / "labels" / f"{PATIENTS[1]}.nii.gz")
+    labels_for("1.2.4", export / "PA000003" / "ST000000" / "SE000001" / "anything.nii.gz")
+    labels_for("1.2.1", export / "labels" / f"{PATIENTS[0]}.nii.gz")  # two studies: whose?
     dataset = open_dataset(export, choices=Choices(("T1*",)))
     assert [files.case for files in dataset.cases] == ["case_0003", "case_0004"]
     told = {(p.severity, p.case): p.message for p in dataset.problems}
@@ -153,7 +157,7 @@ def test_a_folder_a_case_may_hold_several_series(export, tmp_path):
     folder = tmp_path / "cases"
     for number, study in ((0, "1.2.1"), (2, "1.2.3")):
         shutil.copytree(export / f"PA{number:06d}", folder / f"subject{number}")
-        labels_for(folder / f"subject{number}", f"{study}.3", folder / f"subject{number}" / "segmentation.nii.gz")
+        labels_for(study, folder / f"subject{number}" / "segmentation.nii.gz")
     dataset = open_dataset(folder, choices=Choices(("T2*",)))
     assert dataset.layout == "case folders" and [files.case for files in dataset.cases] == ["subject0", "subject2"] and dataset.key is None
     assert read_case(dataset.cases[1], 1, orientation="lps").labels is not None
@@ -164,7 +168,7 @@ def test_a_folder_a_case_may_hold_several_series(export, tmp_path):
 def test_images_in_folders_of_studies_beside_a_folder_of_labels(export, tmp_path):
     folder = tmp_path / "two"
     shutil.copytree(export / "PA000002", folder / "images" / "anna")
-    labels_for(folder / "images", "1.2.3.2", folder / "labels" / "anna.nii.gz")
+    labels_for("1.2.3", folder / "labels" / "anna.nii.gz")
     dataset = open_dataset(folder, choices=Choices(("T1*",)))
     assert dataset.layout == "two folders" and read_case(dataset.cases[0], 1, orientation="lps").labels is not None
 
