@@ -25,6 +25,8 @@ setup(
         "torch>=2.4",
         "SimpleITK>=2.3",
         "nibabel>=5.2",
+        "pillow>=10",
+        "tifffile>=2023.7",
         "batchgenerators>=0.25",
         "scikit-learn>=1.4",
         "numpy>=1.26",
