@@ -111,10 +111,9 @@ def make_sample(source: SampleSource, stored: StoredCase, ticket: Ticket) -> Sam
     plan, sides, dimension = source.augmentation, _sides(source, stored), len(source.patch)
     place = _draw_patch(source, stored, ticket, rng)
     drawn = augment.draw(plan, sides, dimension, rng) if plan else augment.Drawn()
-    if plan is not None and augment.in_processes(plan):
-        image, labels, previous = _by_batchgenerators(source, stored, place, drawn, rng)
-    else:
-        image, labels, previous = _by_our_own(source, stored, place, drawn, rng)
+    wanted = augment.Wanted(plan, drawn, place, dimension, source.padding, source.previous_stage is not None)
+    make = _by_batchgenerators if plan and augment.in_processes(plan) else _by_our_own
+    image, labels, previous = make(plan, wanted, stored, rng)
     exchanged = sides.exchanges(drawn.mirrored)
     labels = augment.exchange_sides(labels, source.side_pairs) if exchanged else labels
     channels = None if previous is None else source.previous_stage.channels(previous, exchanged, rng)
@@ -142,34 +141,30 @@ def _sides(source: SampleSource, stored: StoredCase) -> augment.Sides:
 
 
 def _by_batchgenerators(
-    source: SampleSource, stored: StoredCase, place: PatchPlace, drawn: augment.Drawn, rng: np.random.Generator
+    plan: AugmentationPlan, wanted: augment.Wanted, stored: StoredCase, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Image, labels and the first stage's labels of the patch, mirrored."""
+    """Image, labels and the first stage's labels of the patch, mirrored, after all that draws from generators which threads share."""
     from autoseg.training.augmentation import batchgenerators_backend as backend
 
-    plan, shows = source.augmentation, source.previous_stage is not None
     if plan.backend == "native":
-        image, labels, previous = _by_our_own(source, stored, place, drawn, rng)
-        with backend.seeded(rng):
-            return *backend.plugged(image, labels, plan.plug_ins, rng), previous
+        image, labels, previous = _by_our_own(plan, wanted, stored, rng)
     with backend.seeded(rng):
-        image, labels, previous = backend.changed(plan, drawn, stored, place, len(source.patch), source.padding, shows, rng)
+        if plan.backend == "batchgenerators":
+            image, labels, previous = backend.changed(wanted, stored, rng)
         return *backend.plugged(image, labels, plan.plug_ins, rng), previous
 
 
 def _by_our_own(
-    source: SampleSource, stored: StoredCase, place: PatchPlace, drawn: augment.Drawn, rng: np.random.Generator
+    plan: AugmentationPlan | None, wanted: augment.Wanted, stored: StoredCase, rng: np.random.Generator
 ) -> tuple[np.ndarray | Material, np.ndarray, np.ndarray | None]:
     """The same by our own transforms; the image is left to the device that trains, as what it is made of, if the plan says so."""
     from autoseg.training.augmentation.material import moved, patch, read
 
-    material, labels = read(
-        source.augmentation, drawn, stored, place, len(source.patch), source.padding, source.previous_stage is not None, rng
-    )
-    if source.augmentation is not None and source.augmentation.device == "training":
+    material, labels = read(wanted, stored, rng)
+    if plan is not None and plan.device == "training":
         image, (_, labels) = material, moved(material, material.image[:0], labels)
     else:
         image, labels = patch(material, labels)
-        image = image if len(source.patch) == 3 else image[:, 0]
-    labels = labels if len(source.patch) == 3 else labels[:, 0]
-    return image, labels[0], labels[1] if len(labels) > 1 else None
+        image = image if wanted.dimension == 3 else image[:, 0]
+    labels = labels if wanted.dimension == 3 else labels[:, 0]
+    return image, labels[0], labels[1] if wanted.previous else None

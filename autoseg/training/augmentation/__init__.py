@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autoseg.training.augmentation.drawing import Drawn, check, draw, draw_factor, in_processes, inside, needs_whole_volume
+from autoseg.training.augmentation.drawing import Drawn, Wanted, check, draw, draw_factor, in_processes, inside
 from autoseg.training.augmentation.mirroring import Sides, exchange_sides, mirror
 
-__all__ = ["Drawn", "Sides", "check", "draw", "draw_factor", "exchange_sides", "in_processes", "inside", "mirror", "needs_whole_volume"]
+__all__ = ["Drawn", "Sides", "Wanted", "check", "draw", "draw_factor", "exchange_sides", "in_processes", "inside", "mirror"]

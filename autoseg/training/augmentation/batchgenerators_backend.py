@@ -17,10 +17,9 @@ import numpy as np
 
 from autoseg.errors import PlanError
 from autoseg.geometry import Box, whole_box
-from autoseg.planning.schema import AugmentationPlan, PlugInPlan, TransformPlan
+from autoseg.planning.schema import PlugInPlan, TransformPlan
 from autoseg.training.augmentation.boxes import Volume, overlap, reached, spline_reach, within
-from autoseg.training.augmentation.drawing import AXES, SPATIAL, Drawn, draw_factor, needs_whole_volume
-from autoseg.training.sampling import PatchPlace
+from autoseg.training.augmentation.drawing import AXES, SPATIAL, Wanted, draw_factor
 
 
 @contextlib.contextmanager
@@ -37,47 +36,40 @@ def seeded(rng: np.random.Generator) -> Iterator[None]:
         random.setstate(before_python)
 
 
-def changed(
-    plan: AugmentationPlan,
-    drawn: Drawn,
-    stored: Volume,
-    place: PatchPlace,
-    dimension: int,
-    padding: str,
-    previous: bool,
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Image (C, *patch), labels and, if asked for, the first stage's labels of a patch: only the voxels that matter are read.
+def changed(wanted: Wanted, stored: Volume, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Image (C, *patch), labels and, where they are wanted, the first stage's labels, mirrored: only the voxels that matter are read.
 
-    Intensities change before the spatial step where they belong to the volume, after it where they belong to the patch.
+    Intensities change before the spatial step where they belong to the volume, after it where they belong to the patch. Call it inside
+    `seeded`.
     """
-    flat = 3 - dimension  # 1 for a slice, whose axis is no axis of the patch
-    thick = plan.thick_axis if dimension == 3 else None
-    if drawn.spatial:
-        points = centred_points(drawn.spatial, place.size[flat:], rng, thick)
-        points += np.array(place.centre[flat:]).reshape(-1, *[1] * dimension)
+    plan, place, spatial = wanted.plan, wanted.place, wanted.drawn.spatial
+    flat = 3 - wanted.dimension  # 1 for a slice, whose axis is no axis of the patch
+    if spatial:
+        points = centred_points(spatial, place.size[flat:], rng, wanted.thick_axis)
+        points += np.array(place.centre[flat:]).reshape(-1, *[1] * wanted.dimension)
         needed = (*place.box[:flat], *needed_box(points, stored.shape[flat:], plan.interpolation[0]))
     else:
         needed = overlap(place.box, stored.shape)
-    region = whole_box(stored.shape) if needs_whole_volume(plan, drawn) else needed
+    region = whole_box(stored.shape) if wanted.needs_whole_volume else needed
     image = np.array(stored.image(region), np.float32)
     if plan.statistics == "volume":
-        image = change_intensity(image, drawn.intensity, thick)
+        image = change_intensity(image, wanted.drawn.intensity, wanted.thick_axis)
     image = image[(slice(None), *within(needed, region))]
-    labels = [stored.labels(needed), *([stored.previous(needed)] if previous else [])]
-    if drawn.spatial:
-        points -= np.array([low for low, _ in needed[flat:]]).reshape(-1, *[1] * dimension)
+    labels = [stored.labels(needed), *([stored.previous(needed)] if wanted.previous else [])]
+    if spatial:
+        points -= np.array([low for low, _ in needed[flat:]]).reshape(-1, *[1] * wanted.dimension)
     else:
-        image, labels = _padded(image, labels, needed, place.box, padding)
+        image, labels = _padded(image, labels, needed, place.box, wanted.padding)
     if flat:
         image, labels = image[:, 0], [each[0] for each in labels]
-    if drawn.spatial:
+    if spatial:
         image, labels = interpolate(image, labels, points, plan.interpolation)
     if plan.statistics == "patch":
-        image = change_intensity(np.array(image), drawn.intensity, thick)
-    axes = [axis - flat for axis in drawn.mirrored]
+        image = change_intensity(np.array(image), wanted.drawn.intensity, wanted.thick_axis)
+    axes = [axis - flat for axis in wanted.drawn.mirrored]
     labels = [np.ascontiguousarray(np.flip(each, axes)) for each in labels]
-    return np.ascontiguousarray(np.flip(image, [axis + 1 for axis in axes]), np.float32), labels[0], labels[1] if previous else None
+    image = np.ascontiguousarray(np.flip(image, [axis + 1 for axis in axes]), np.float32)
+    return image, labels[0], labels[1] if wanted.previous else None
 
 
 def plugged(

@@ -5,7 +5,7 @@ Sources: paper.md items 9 and 10; the peer's sections 4.5 and 4.6.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy as np
 from autoseg.errors import PlanError
 from autoseg.planning.schema import AugmentationPlan, TransformPlan
 from autoseg.training.augmentation.mirroring import Sides
+from autoseg.training.sampling import PatchPlace
 
 SPATIAL = ("elastic", "rotate", "scale")
 AXES = "zyx"
@@ -40,6 +41,41 @@ class Drawn:
     intensity: tuple[TransformPlan, ...] = ()
     spatial: tuple[TransformPlan, ...] = ()
     mirrored: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of a case for one sample.
+
+    plan: None: the patch is cut out as it is.
+    dimension: 2: the patch is one voxel of `place` along the first axis, a slice that stands for itself.
+    padding: what stands outside of the volume where a patch is cut out, `zero` or `minimum`.
+    previous: whether the first stage's labels are wanted too.
+    """
+
+    plan: AugmentationPlan | None
+    drawn: Drawn
+    place: PatchPlace
+    dimension: int
+    padding: str
+    previous: bool
+
+    @property
+    def thick_axis(self) -> int | None:
+        """The axis along which slices are not mixed, if there is one in the patch."""
+        return self.plan.thick_axis if self.plan is not None and self.dimension == 3 else None
+
+    @property
+    def needs_whole_volume(self) -> bool:
+        """Whether an intensity transform must see all of the volume to change a patch of it as the plan says.
+
+        The native backend knows the stored volume's mean and range, which is all that a contrast needs that comes first.
+        """
+        if self.plan is None or self.plan.statistics != "volume":
+            return False
+        changes = self.drawn.intensity
+        known = self.plan.backend == "native" and changes and changes[0].do == "contrast"
+        return any(t.do in _LOOK_AROUND for t in changes[1 if known else 0 :])
 
 
 @dataclass(frozen=True)
@@ -145,45 +181,34 @@ def draw(plan: AugmentationPlan, sides: Sides, dimension: int, rng: np.random.Ge
     )
 
 
-def needs_whole_volume(plan: AugmentationPlan, drawn: Drawn) -> bool:
-    """Whether an intensity transform must see all of the volume to change a patch of it as the plan says.
-
-    The native backend knows the stored volume's mean and range, which is all that a contrast needs that comes first.
-    """
-    if plan.statistics != "volume":
-        return False
-    known = plan.backend == "native" and drawn.intensity and drawn.intensity[0].do == "contrast"
-    return any(t.do in _LOOK_AROUND for t in drawn.intensity[1 if known else 0 :])
-
-
-def draw_warp(spatial: Sequence[TransformPlan], plan: AugmentationPlan, dimension: int, rng: np.random.Generator) -> Warp | None:
+def draw_warp(wanted: Wanted, rng: np.random.Generator) -> Warp | None:
     """Angles, factors and field of the spatial transforms that happen; None where there are none.
 
     Turned about z, then y, then x, as batchgenerators does; the peer's angles have the other sign, which no symmetric range tells.
     """
-    if not spatial:
+    if not wanted.drawn.spatial:
         return None
     matrix, elastic = np.eye(3), None
-    still = plan.thick_axis if dimension == 3 else 0
+    still = wanted.thick_axis if wanted.dimension == 3 else 0
     axes = tuple(axis for axis in range(3) if axis != still)
-    for transform in sorted(spatial, key=lambda t: SPATIAL.index(t.do)):
+    for transform in sorted(wanted.drawn.spatial, key=lambda t: SPATIAL.index(t.do)):
         if transform.do == "elastic":
             alpha, sigma = (rng.uniform(*transform.ranges[key]) for key in ("alpha", "sigma"))
             elastic = Elastic(alpha, sigma, axes, int(rng.integers(2**63)))
         elif transform.do == "rotate":
             angles = [np.deg2rad(rng.uniform(*transform.ranges.get(axis, (0, 0)))) for axis in AXES]
-            for axis, angle in enumerate(angles if dimension == 3 else angles[:1]):
+            for axis, angle in enumerate(angles if wanted.dimension == 3 else angles[:1]):
                 matrix = rotation(axis, angle) @ matrix
         else:
             low, high = transform.ranges["factor"]
-            even = plan.conventions == "batchgenerators"
+            even = wanted.plan.conventions == "batchgenerators"
             factor = draw_factor(low, high, rng) if even else rng.uniform(low, high)
             matrix = np.diag([factor if axis in axes else 1 for axis in range(3)]) @ matrix
     return Warp(matrix, elastic)
 
 
 def rotation(axis: int, angle: float) -> np.ndarray:
-    """The turn by `angle` (radians) about `axis` that takes the next axis towards the one after it with a negative sign, as batchgenerators."""
+    """The turn by `angle` (radians) about `axis`, with batchgenerators' sign."""
     c, s = np.cos(angle), np.sin(angle)
     matrix = np.eye(3)
     a, b = [(1, 2), (0, 2), (0, 1)][axis]
@@ -192,15 +217,13 @@ def rotation(axis: int, angle: float) -> np.ndarray:
     return matrix
 
 
-def draw_changes(
-    intensity: Sequence[TransformPlan], plan: AugmentationPlan, channels: int, dimension: int, rng: np.random.Generator
-) -> tuple[Change, ...]:
+def draw_changes(wanted: Wanted, channels: int, rng: np.random.Generator) -> tuple[Change, ...]:
     """Numbers for the intensity transforms that happen, channel by channel."""
-    return tuple(_draw_change(t, plan, channels, dimension, rng) for t in intensity)
+    return tuple(_draw_change(t, wanted, channels, rng) for t in wanted.drawn.intensity)
 
 
-def _draw_change(t: TransformPlan, plan: AugmentationPlan, channels: int, dimension: int, rng: np.random.Generator) -> Change:
-    (low, high) = t.ranges[RANGES[t.do][0]]
+def _draw_change(t: TransformPlan, wanted: Wanted, channels: int, rng: np.random.Generator) -> Change:
+    low, high = t.ranges[RANGES[t.do][0]]
     if t.do == "noise":  # one deviation for all channels
         deviation = rng.uniform(low, high)
         values = tuple(deviation if rng.random() < t.channel_probability else None for _ in range(channels))
@@ -210,11 +233,11 @@ def _draw_change(t: TransformPlan, plan: AugmentationPlan, channels: int, dimens
         if t.do in ("contrast", "gamma"):
             return draw_factor(low, high, rng)
         if t.do == "blur":
-            sigmas = [rng.uniform(low, high) for _ in range(dimension)]
-            return tuple([0.0] * (3 - dimension) + sigmas)
+            sigmas = [rng.uniform(low, high) for _ in range(wanted.dimension)]
+            return tuple([0.0] * (3 - wanted.dimension) + sigmas)
         factor = rng.uniform(low, high)
         if t.do == "low_resolution":
-            kept = plan.thick_axis if dimension == 3 else 0
+            kept = wanted.thick_axis if wanted.dimension == 3 else 0
             return tuple(1.0 if axis == kept else factor for axis in range(3))
         return factor
 

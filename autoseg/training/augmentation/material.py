@@ -8,12 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from autoseg.geometry import Box, whole_box
-from autoseg.planning.schema import AugmentationPlan
 from autoseg.training.augmentation.boxes import Volume, overlap, within
-from autoseg.training.augmentation.drawing import Change, Drawn, Warp, draw_changes, draw_warp, needs_whole_volume
+from autoseg.training.augmentation.drawing import Change, Wanted, Warp, draw_changes, draw_warp
 from autoseg.training.augmentation.intensity import Statistics, change_intensity
 from autoseg.training.augmentation.spatial import bent, needed_box, resample
-from autoseg.training.sampling import PatchPlace
 
 
 @dataclass(frozen=True)
@@ -62,34 +60,21 @@ class Material:
         return tuple(c - low for c, (low, _) in zip(self.centre, self.needed, strict=True))
 
 
-def read(
-    plan: AugmentationPlan | None,
-    drawn: Drawn,
-    stored: Volume,
-    place: PatchPlace,
-    dimension: int,
-    padding: str,
-    previous: bool,
-    rng: np.random.Generator,
-) -> tuple[Material, np.ndarray]:
-    """What a patch at `place` is made of, and its labels (L, *needed box), the first stage's second if `previous`.
+def read(wanted: Wanted, stored: Volume, rng: np.random.Generator) -> tuple[Material, np.ndarray]:
+    """What a patch is made of, and its labels (L, *needed box), the first stage's second where they are wanted.
 
     All that is left to chance is drawn before the first voxel is read.
-
-    Args:
-        plan: None: the patch is cut out as it is.
     """
-    warp = draw_warp(drawn.spatial, plan, dimension, rng) if drawn.spatial else None
-    changes = draw_changes(drawn.intensity, plan, stored.channels, dimension, rng) if drawn.intensity else ()
-    centre = tuple(_centre(place, axis, plan, dimension) for axis in range(3))
-    field = bent(warp, place.size)
+    plan, place = wanted.plan, wanted.place
+    warp, changes = draw_warp(wanted, rng), draw_changes(wanted, stored.channels, rng)
+    field, centre = bent(warp, place.size), _centre(wanted)
     if warp is None:
         needed = overlap(place.box, stored.shape)
     else:
         needed = needed_box(warp, field, place.size, centre, stored.shape, plan.interpolation[0])
-    region = whole_box(stored.shape) if plan is not None and needs_whole_volume(plan, drawn) else needed
+    region = whole_box(stored.shape) if wanted.needs_whole_volume else needed
     whole = plan is not None and plan.statistics == "volume"
-    labels = [stored.labels(needed), *([stored.previous(needed)] if previous else [])]
+    labels = [stored.labels(needed), *([stored.previous(needed)] if wanted.previous else [])]
     return Material(
         image=np.require(stored.image(region), np.float32, ["C", "OWNDATA", "WRITEABLE"]),  # it will be changed in place
         region=region,
@@ -103,15 +88,16 @@ def read(
         known=stored.statistics if whole else None,
         orders=(0, 0) if plan is None else plan.interpolation,
         conventions="batchgenerators" if plan is None else plan.conventions,
-        padding=padding,
-        mirrored=drawn.mirrored,
+        padding=wanted.padding,
+        mirrored=wanted.drawn.mirrored,
     ), np.stack(labels)
 
 
-def _centre(place: PatchPlace, axis: int, plan: AugmentationPlan | None, dimension: int) -> float:
-    """Where the patch's middle lies along an axis: between voxels, but for slices, which are not mixed with their neighbours."""
-    apart = 0 if dimension == 2 else plan and plan.thick_axis
-    return place.start[axis] + (place.size[axis] - 1) / 2 if axis == apart else place.centre[axis]
+def _centre(wanted: Wanted) -> tuple[float, ...]:
+    """Where the patch's middle lies: between voxels, but for slices, which are not mixed with their neighbours."""
+    place, apart = wanted.place, wanted.thick_axis if wanted.dimension == 3 else 0
+    whole = [start + (size - 1) / 2 for start, size in zip(place.start, place.size, strict=True)]
+    return tuple(whole[axis] if axis == apart else place.centre[axis] for axis in range(3))
 
 
 def patch(material: Material, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

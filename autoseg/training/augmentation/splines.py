@@ -28,7 +28,7 @@ _TAPS = [[-1 / 6, 1 / 2, -1 / 2, 1 / 6], [1 / 2, -1, 1 / 2, 0], [-1 / 2, 0, 1 / 
 
 @compiled
 def _filter(flat, start, step, length, width):
-    """Values to coefficients, in place: `length` lines of `width` voxels, `step` apart; one pass forward, one back, mirrored at the ends."""
+    """Values to coefficients, in place: `length` lines of `width` voxels, `step` apart, mirrored at the ends; once forward, once back."""
     first = flat[start : start + width]
     power, mirrored = _POLE, 2 * length - 2
     if length <= _HORIZON:  # the mirrored signal repeats, and its geometric series is summed whole: over both ways, counted twice
@@ -117,7 +117,7 @@ def to_coefficients(volume: np.ndarray) -> None:
 
 
 @intrinsic
-def _cubic(typing, volume, start, row, plane, tz, ty, tx):
+def _cubic(_typing, volume, start, row, plane, tz, ty, tx):
     """The weighted sum of the 4 x 4 x 4 voxels from index `start` of a flat volume, tz, ty, tx beyond the second.
 
     Four voxels of a row are one vector. numba leaves this to LLVM's loop vectoriser, which does not see it; written out it takes a
