@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autoseg.budgets import revision, training_deadline
@@ -49,6 +49,8 @@ class FoldSettings:
     extend: whether folds that have finished go on, for `epochs` in all or for the budget.
     replay: folder of a fold whose training is repeated step by step.
     track: experiment trackers; see `autoseg.training.tracking`.
+    named: the configurations that the command is about; a first stage that they bring along is neither extended nor repeated, and
+        starts from fresh weights.
     """
 
     epochs: int | None
@@ -60,6 +62,11 @@ class FoldSettings:
     extend: bool = False
     replay: Path | None = None
     track: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
+
+    def of(self, configuration: str) -> FoldSettings:
+        """What it says about folds of this configuration."""
+        return self if configuration in self.named else replace(self, weights=None, extend=False, replay=None)
 
 
 def require_own_plan(work: Work, plan: Plan, runs: Sequence[tuple[str, Fold]]) -> None:
@@ -76,7 +83,7 @@ def require_own_plan(work: Work, plan: Plan, runs: Sequence[tuple[str, Fold]]) -
 
 def run_folds(work: Work, plan: Plan, runs: Sequence[tuple[str, Fold]], settings: FoldSettings, end: float | None) -> list[Problem]:
     """Run the folds that are not done, each until its share of the time that is left to `end`; what failed, as problems."""
-    left = [(name, fold) for name, fold in runs if not is_done(work, name, fold) or _is_extended(work.fold(name, fold.name), settings)]
+    left = [run for run in runs if not is_done(work, *run) or _is_extended(work.fold(run[0], run[1].name), settings.of(run[0]))]
     problems = []
     for name, fold in runs:
         now = time.monotonic()
@@ -89,7 +96,7 @@ def run_folds(work: Work, plan: Plan, runs: Sequence[tuple[str, Fold]], settings
             if share is not None:
                 log.info("%s fold %s has %s of the budget.", name, fold.name, clock(share))
             left.remove((name, fold))
-            run_fold(work, plan, name, fold, settings, until=None if share is None else now + share)
+            run_fold(work, plan, name, fold, settings.of(name), until=None if share is None else now + share)
         except AutosegError as error:
             problems.append(Problem.of(error.in_case(f"{name} fold {fold.name}")))
             log.error("%s", problem_table(problems[-1:]))

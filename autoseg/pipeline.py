@@ -252,8 +252,9 @@ def train(
     if replay:
         configurations, folds = replayed_fold(replay)
     names = _known_configurations(plan, configurations)
+    processes = 1 if workers is None else workers
     settings = FoldSettings(
-        epochs, seed, resolve_device(device), 1 if workers is None else workers, quiet, weights, extend, replay, tuple(track)
+        epochs, seed, resolve_device(device), processes, quiet, weights, extend, replay, tuple(track), named=tuple(names)
     )
     every = splitting.read_folds(folder.folds)
     runs = runs_in_order(plan, names, every, folds)

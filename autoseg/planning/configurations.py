@@ -90,6 +90,7 @@ def plan_configurations(
     configurations = {name: _configuration(frame, shape, "3d_lowres" in shapes) for name, shape in shapes.items()}
     if "3d_lowres" in shapes and "3d_cascade_fullres" in made:
         configurations |= _cascade(frame, shapes["3d_fullres"], configurations)
+        reasons.append(_cascade_reason(frame, shapes["3d_lowres"]))
     for shape in shapes.values():
         reasons += _reasons(frame, shape, configurations[shape.name])
     return configurations, reasons
@@ -299,6 +300,20 @@ def _cascade(frame: Frame, full: Shape, made: dict[str, ConfigurationPlan]) -> d
     second = _configuration(frame, replace(own, name="3d_fullres"), True).model_copy(update={"previous_stage": "3d_lowres"})
     first = made["3d_lowres"].model_copy(update={"next_stage": "3d_cascade_fullres"})
     return {"3d_lowres": first, "3d_cascade_fullres": second}
+
+
+def _cascade_reason(frame: Frame, low: Shape) -> Reason:
+    share = min(1.0, math.prod(low.fit.levels.patch) / math.prod(low.median))
+    names = frame.figures.labels.names
+    return reason(
+        "configurations.3d_cascade_fullres.previous_stage",
+        low.name,
+        f"Beside the image it is shown what {low.name}, whose patch covers {share:.0%} of the median case, has found of each label; in "
+        "training that is always what a fold found which had not seen the case",
+        "there were no first stage",
+        share_of_median_case=share,
+        channels_added=len(names),
+    )
 
 
 def _reasons(frame: Frame, shape: Shape, plan: ConfigurationPlan) -> list[Reason]:

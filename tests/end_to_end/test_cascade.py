@@ -231,6 +231,18 @@ def test_a_first_stage_that_failed_leaves_the_second_undone(copied, monkeypatch)
     assert (SECOND, 0) not in done.done
 
 
+def test_extending_goes_for_the_second_stage_alone(copied, monkeypatch):
+    """Named is the cascade; if its first stage were extended too, what the second learnt from would be no more."""
+    extended = []
+    monkeypatch.setattr(
+        fold_runs, "run_fold", lambda work, plan, name, fold, settings, until: extended.append((name, fold.name, settings.extend))
+    )
+    assert not pipeline.train(copied.path, folds=[0], epochs=2, extend=True, workers=0, quiet=True).problems
+    assert extended == [(SECOND, 0, True)]
+    pipeline.train(copied.path, folds=[1], configurations=[LOW], epochs=2, extend=True, workers=0, quiet=True)
+    assert extended[1:] == [(LOW, 1, True)]
+
+
 def test_a_budget_is_shared_by_all_folds_of_both_stages(copied, monkeypatch):
     """Ten folds of a hundred seconds: ten each, and what one leaves is the others'."""
     shutil.rmtree(copied.path / "models")
