@@ -19,6 +19,7 @@ from autoseg.network.transfer import GivenWeights
 from autoseg.planning.folds import Fold
 from autoseg.planning.schema import Plan
 from autoseg.training import checkpoints, history
+from autoseg.training.augmentation import in_processes
 from autoseg.training.clock import Clock
 from autoseg.training.determinism import kernels
 from autoseg.training.interruption import Interruption, Stopped
@@ -33,11 +34,13 @@ from autoseg.training.start import frozen_now
 from autoseg.training.state import copy_weights
 from autoseg.training.step import Batch, Outcome, current_rate, make_batch, read, scalars, train_step
 from autoseg.training.targets import dice, overlap_counts
+from autoseg.training.threads import SampleThreads
 from autoseg.training.tracking import make_loggers
 from autoseg.training.watching import ProgressPicture, StepLine
 from autoseg.training.workers import SamplePool
 
 Revise = Callable[[nn.Module], float]
+Samples = SamplePool | SampleThreads
 
 WORKER_TIMEOUT = 600.0  # seconds; a sample takes seconds at most, a sleeping network disk perhaps a minute
 
@@ -157,7 +160,8 @@ def _run_epochs(session: Session, workers: int, revise: Revise | None) -> None:
         return
     wanted = tickets(state.epochs, state.sums.steps, planned, clock.last_epoch, size, setting.held_out_batches)
     make = SampleMaker(setting.sources)
-    with SamplePool(make, wanted, workers=workers, ahead=2 * size + workers, timeout=WORKER_TIMEOUT) as samples:
+    pool = SamplePool if in_processes(setting.training.augmentation) else SampleThreads
+    with pool(make, wanted, workers=workers, ahead=2 * size + workers, timeout=WORKER_TIMEOUT) as samples:
         over = False
         while not over:
             steps = clock.steps_in(state.epochs)
@@ -177,7 +181,7 @@ def _run_epochs(session: Session, workers: int, revise: Revise | None) -> None:
             over = over or state.finished
 
 
-def _one_step(session: Session, samples: SamplePool) -> None:
+def _one_step(session: Session, samples: Samples) -> None:
     """Wait for a batch, train on it, note it; then a checkpoint if one is due, and the end if it was asked for."""
     setting, state, clock = session.setting, session.state, session.clock
     began = time.monotonic()
@@ -202,14 +206,14 @@ def _one_step(session: Session, samples: SamplePool) -> None:
     session.interruption.stop_here_if_asked()
 
 
-def _next_batch(session: Session, samples: SamplePool) -> Batch:
+def _next_batch(session: Session, samples: Samples) -> Batch:
     with session.interruption.waiting():
         taken = [next(samples) for _ in range(session.setting.configuration.batch_size)]
     return make_batch(session.setting, taken)
 
 
 @torch.no_grad()
-def _look_at_held_out(session: Session, samples: SamplePool) -> history.EpochSums | None:
+def _look_at_held_out(session: Session, samples: Samples) -> history.EpochSums | None:
     """Loss and counts on patches of held-out cases, in evaluation mode: nothing of the training changes by it."""
     setting, state, sums = session.setting, session.state, history.EpochSums()
     state.network.eval()

@@ -33,7 +33,7 @@ class Maker(Protocol):
 
 
 @dataclass(frozen=True)
-class _Failure:
+class Failure:
     """A worker's exception as text: whatever it was, it can travel."""
 
     summary: str
@@ -43,12 +43,28 @@ class _Failure:
     text: str
 
     @classmethod
-    def of(cls, error: BaseException) -> _Failure:
+    def of(cls, error: BaseException) -> Failure:
         named = isinstance(error, AutosegError)
         summary = error.message if named else f"{type(error).__name__}: {error}"
         file = error.file if named else getattr(error, "filename", None)
         remedy = error.remedy if named else None
         return cls(summary, getattr(error, "case", None), file and str(file), remedy, "".join(traceback.format_exception(error)))
+
+
+def named_failure(failure: Failure, case: str, place: Path) -> TrainingError:
+    """The error that tells of a worker's failure: its case, and its traceback as a note.
+
+    Args:
+        case, place: what the worker was working at, unless the failure says better.
+    """
+    error = TrainingError(
+        f"a data worker failed: {failure.summary}",
+        case=failure.case or case,
+        file=failure.file or place,
+        remedy=failure.remedy or "The worker's traceback is below and in log.txt",
+    )
+    error.add_note("In the data worker:\n" + failure.text)
+    return error
 
 
 @dataclass
@@ -182,8 +198,8 @@ class SamplePool:
             self._watch(worker)
             return
         ticket = self._under_way[worker.number]
-        if isinstance(answer, _Failure):
-            self._fail(self._named(answer, ticket))
+        if isinstance(answer, Failure):
+            self._fail(named_failure(answer, *self._make.place_of(ticket)))
             return
         with self._changed:
             self._done[worker.number] = answer
@@ -210,17 +226,6 @@ class SamplePool:
         case, place = (None, None) if worker.number is None else self._make.place_of(self._under_way[worker.number])
         return TrainingError(what, case=case, file=place, remedy=remedy)
 
-    def _named(self, failure: _Failure, ticket: Any) -> TrainingError:
-        case, place = self._make.place_of(ticket)
-        error = TrainingError(
-            f"a data worker failed: {failure.summary}",
-            case=failure.case or case,
-            file=failure.file or place,
-            remedy=failure.remedy or "The worker's traceback is below and in log.txt",
-        )
-        error.add_note("In the data worker:\n" + failure.text)
-        return error
-
     def _fail(self, error: BaseException) -> None:
         with self._changed:
             self._error = self._error or error
@@ -244,7 +249,7 @@ def _start(make: Maker) -> _Worker:
 
 
 def _work(pipe: Connection, maker: bytes) -> None:
-    """A worker's life: a ticket comes, a sample or a `_Failure` goes."""
+    """A worker's life: a ticket comes, a sample or a `Failure` goes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLOSC_NTHREADS"):
@@ -259,12 +264,12 @@ def _work(pipe: Connection, maker: bytes) -> None:
             try:
                 answer = make(ticket)
             except Exception as error:
-                answer = _Failure.of(error)
+                answer = Failure.of(error)
             pipe.send(answer)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return  # the parent has closed the pipe or died
     except Exception as error:
-        pipe.send(_Failure.of(error))
+        pipe.send(Failure.of(error))
 
 
 def _end_with_parent() -> None:
