@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from autoseg.cli.main import make_parser
+from autoseg.data.key import CaseIdentity, Key, key_as_json
 from autoseg.evaluation.crossval import cross_validate, crossval_as_json
 from autoseg.evaluation.predictions import case_summary
 from autoseg.evaluation.scores import CaseScores, ClassScores, FoldScores, scores_as_json
@@ -173,6 +174,7 @@ def _forms() -> dict[str, dict]:
     fold = FoldScores(0, {}, (CaseScores("CASE", "KEY", scores),))
     plan = EvaluationPlan(metrics=list(METRICS), tolerance_mm={}, summary="mean", empty_rule="count")
     result = CaseResult("CASE", Path("CASE.nii.gz"), None, 1.5, "KEY")
+    key = Key({"PATIENT_ID": 1}, {"case_0001": CaseIdentity("PATIENT_ID", "STUDY_UID", (("SERIES_UID", 0),))})
     return {
         "scores.json": {"schema": "autoseg.scores/1", **scores_as_json(fold)},
         "crossval.json": {"schema": "autoseg.crossval/1", **crossval_as_json(cross_validate([fold], plan))},
@@ -182,6 +184,7 @@ def _forms() -> dict[str, dict]:
             "key": "KEY",
             **asdict(MadeBy("3d_lowres", 0, weights="KEY", prediction="KEY")),
         },
+        "key.json": {"schema": "autoseg.key/1", **key_as_json(key)},
         "folds.json": {"schema": "autoseg.folds/1", **folds_as_json([Fold(0, ("CASE",), ("OTHER",))])},
     }
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from autoseg.files import appears_whole, read_json, to_json_text
 
@@ -75,13 +76,18 @@ def read_key(path: Path) -> Key:
     return Key({str(patient): int(number) for patient, number in content["patients"].items()}, cases)
 
 
-def write_key(path: Path, key: Key) -> None:
-    """Write a key, whole or not at all, for nobody to read but its owner."""
+def key_as_json(key: Key) -> dict[str, Any]:
+    """A key in the form of key.json; the number behind a series' UID is which of its images is meant, 0 the only one."""
     cases = {
         name: {"patient_id": case.patient, "study_uid": case.study, "series_uids": [list(image) for image in case.images]}
         for name, case in key.cases.items()
     }
-    text = to_json_text("key", {"patients": key.patients, "cases": cases})
+    return {"patients": key.patients, "cases": cases}
+
+
+def write_key(path: Path, key: Key) -> None:
+    """Write a key, whole or not at all, for nobody to read but its owner."""
+    text = to_json_text("key", key_as_json(key))
     with appears_whole(path) as beside:
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as handle:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from autoseg.data.case import CaseFiles
+from autoseg.data.case import CaseFiles, SeriesChoice
 from autoseg.data.layouts import open_dataset
 from autoseg.data.reading import read_case, read_labels
 from autoseg.errors import DatasetError, GridError, IntensityError, UnreadableFileError
 
 REFUSED = {
-    "dicom_mixed": (DatasetError, "3 DICOM series"),
+    "dicom_mixed": (DatasetError, r"3 DICOM series lie together \(4 slices, 2 slices of a localiser, 5 slices\)"),
     "bad/dicom_missing_slice": (GridError, "not evenly spaced: usually 2 mm apart, 4 mm after slice 9"),
     "bad/truncated.nii.gz": (UnreadableFileError, "truncated"),
     "bad/empty.nii.gz": (UnreadableFileError, "empty"),
@@ -83,6 +85,39 @@ def test_values_lie_at_their_points_in_the_patient(truth, name, orientation):
     assert case.stored.origin == pytest.approx(entry["origin_lps_mm"], abs=1e-3)
 
 
+@pytest.mark.parametrize("orientation", ["lps", "as_stored"])
+def test_a_series_is_chosen_by_its_uid_and_lies_at_its_points(truth, orientation):
+    folder, expected = truth
+    uid, entry = next((uid, entry) for uid, entry in expected["good"]["dicom_mixed"]["series"].items() if entry.get("evenly_spaced"))
+    case = read_case(CaseFiles("x", (folder / "dicom_mixed",), series=(SeriesChoice(uid),)), 1, orientation=orientation)
+    _compare_landmarks(entry, case.image.grid, case.image.voxels[0])
+    assert case.stored.shape == tuple(entry["size_xyz"][::-1]) and case.stored.origin == pytest.approx(entry["origin_lps_mm"], abs=1e-3)
+    gap = next(uid for uid, other in expected["good"]["dicom_mixed"]["series"].items() if other.get("evenly_spaced") is False)
+    with pytest.raises(GridError, match=r"202\.5 mm after slice 1 of 4"):
+        read_case(CaseFiles("x", (folder / "dicom_mixed",), series=(SeriesChoice(gap),)), 1, orientation=orientation)
+
+
+@pytest.mark.parametrize("orientation", ["lps", "as_stored"])
+def test_sheared_slices_are_straight_for_the_network_and_keep_their_points(truth, orientation):
+    folder, expected = truth
+    entry = expected["good"][SHEARED]
+    case = read_case(CaseFiles("x", (folder / SHEARED,)), 1, orientation=orientation)
+    assert [n.severity for n in case.notices] == ["warning"] and "14.0 degrees from perpendicular" in case.notices[0].message
+    assert case.stored.direction == pytest.approx(entry["direction_lps_row_major"], abs=1e-4)
+    assert case.stored.origin == pytest.approx(entry["origin_lps_mm"], abs=1e-3)
+    assert case.stored.spacing == pytest.approx(entry["spacing_xyz_mm"][::-1], abs=1e-4)
+    assert not case.image.grid.sheared and sorted(case.image.grid.spacing) == pytest.approx([0.666667, 0.699988, 2.0], abs=1e-4)
+    # the file's own voxels at their own points: where a slice was shifted by whole voxels (every fourth), the value itself
+    plain = read_case(CaseFiles("x", (folder / "nifti_oblique/mr.nii.gz",)), 1, orientation="as_stored").image.voxels[0]
+    indices = np.argwhere(np.ones(case.stored.shape, bool))
+    index = case.image.grid.indices(case.stored.points(indices))
+    exact = np.abs(index - np.rint(index)).max(axis=1) < 1e-3
+    found = case.image.voxels[0][tuple(np.rint(index[exact]).astype(int).T)]
+    assert exact.sum() == plain.size / 4 and np.abs(found - plain[tuple(indices[exact].T)]).max() < 1e-2
+    whole = np.array([entry["landmarks"][name]["index_xyz"][::-1] for name in ("brightest", "first")])  # both in slice 0
+    assert [plain[tuple(i)] for i in whole] == [entry["landmarks"][name]["value"] for name in ("brightest", "first")]
+
+
 @pytest.mark.parametrize("name", LABELS)
 def test_label_maps_lie_at_their_points_too(truth, name):
     folder, expected = truth
@@ -147,3 +182,22 @@ def test_cardiac_spacing_comes_from_pixdim(shared_data):
         case = read_case(files, 1, orientation="lps")
         assert case.stored.spacing[0] in (10.0, 5.0) and 1.5 < case.stored.spacing[1] < 1.9
         assert all("pixdim holds" in n.message for n in case.notices) and len(case.notices) == 2  # image and label
+
+
+def test_transparency_is_no_image_channel(truth):
+    folder, expected = truth
+    entry = expected["good"]["png_gray_alpha/mr.png"]
+    case = read_case(CaseFiles("x", (folder / "png_gray_alpha/mr.png",)), 1, orientation="lps")
+    x, y = entry["pixel"]["index_xy"]
+    assert case.image.voxels.shape == (1, 1, 64, 56) and case.image.voxels[0, 0, y, x] == entry["pixel"]["value"][0]
+    assert "transparency is left out" in case.notices[0].message
+
+
+def test_the_documentation_lists_what_each_file_gives(truth):
+    path = Path(__file__).resolve().parents[2] / "docs" / "list_formats.py"
+    spec = importlib.util.spec_from_file_location("list_formats", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    written = module.PAGE.read_text(encoding="utf-8")
+    assert module.page(truth[0]) == written, "run python docs/list_formats.py COLLECTION"
+    assert all(f"`{name}`" in written for name in {*truth[1]["good"], *truth[1]["bad"]})
