@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from autoseg.planning.figures import Channel, Figures
+from autoseg.planning.intensity_steps import GRAYS, Intensity, before, ct_steps, own_zscore, with_given, without_masks
+from autoseg.planning.overrides import Request
 from autoseg.planning.reasons import reason
 from autoseg.planning.recipes import IntensityRule
-from autoseg.planning.schema import Clip, IntensityPlan, IntensityStep, Nothing, Reason, Rescale, ZScore
+from autoseg.planning.schema import Clip, IntensityPlan, IntensityStep, Nothing, Reason, Rescale
 
 KINDS = ("hu", "windowed", "arbitrary")
-GRAYS = (0.0, 255.0)
-Intensity = dict[str, dict[str, IntensityPlan]]
 
 
-def plan_intensity(figures: Figures, rule: IntensityRule, crop: str) -> tuple[Intensity, list[bool], list[Reason]]:
+def plan_intensity(figures: Figures, rule: IntensityRule, crop: str, wanted: Request) -> tuple[Intensity, list[bool], list[Reason]]:
     """Steps of each channel's kinds, `normalise_in_mask` of each channel, and reasons.
 
     A channel that holds HU has steps for windowed volumes too and the other way round, so that a new case of the other kind finds
     some; `arbitrary` stands beside them only where a case was said to be so, since a CT that looks like nothing else is taken as HU.
+
+    Raises:
+        PlanError: the user asks for steps that there are none of, or of a channel that is not there.
     """
     masked = crop == "nonzero" and figures.relative_size < rule.mask_below and rule.rule != "paper"
     plans: Intensity = {}
-    masks: list[bool] = []
     reasons: list[Reason] = []
     for channel in figures.channels:
         if rule.rule == "paper":
@@ -31,22 +33,14 @@ def plan_intensity(figures: Figures, rule: IntensityRule, crop: str) -> tuple[In
             steps, why = _by_kind(channel, rule)
         plans[channel.name] = {kind: steps[kind] for kind in _wanted(channel)}
         reasons.append(why)
-        first = next(iter(plans[channel.name].values()))
-        masks.append(any(step.do == "zscore" and step.mask == "nonzero" for step in first.before_resampling))
-    return plans, masks, reasons
+    plans, reasons = with_given(plans, reasons, figures, rule, wanted)
+    masks = [any(plan.masked for plan in kinds.values()) for kinds in plans.values()]
+    return without_masks(plans, wanted), masks, reasons
 
 
 def _wanted(channel: Channel) -> list[str]:
     kinds = {"hu", "windowed"} if channel.hounsfield else {"arbitrary"}
     return [kind for kind in KINDS if kind in kinds | set(channel.cases)]
-
-
-def _own_zscore(mask: str = "all") -> ZScore:
-    return ZScore(do="zscore", mean=None, std=None, mask=mask)
-
-
-def _before(*steps: IntensityStep) -> IntensityPlan:
-    return IntensityPlan(before_resampling=list(steps), after_resampling=[])
 
 
 def _counts(channel: Channel) -> str:
@@ -61,7 +55,7 @@ def _by_name(figures: Figures, channel: Channel, masked: bool) -> tuple[dict[str
     facts = {"cases": channel.cases, "relative_size_after_crop": figures.relative_size}
     kind = max(channel.foreground, key=lambda k: channel.cases.get(k, 0), default=None)
     if title == "ct" and kind is not None:
-        steps = _ct_steps(channel, kind)
+        steps = ct_steps(channel, kind)
         facts |= vars(channel.foreground[kind])
         why = "The channel is called CT: values are clipped to what occurs under the labels and scaled by their mean and deviation"
     elif title == "rescale_to_0_1":
@@ -73,37 +67,28 @@ def _by_name(figures: Figures, channel: Channel, masked: bool) -> tuple[dict[str
     elif title == "nonorm":
         steps, why = [Nothing(do="none")], "The channel's name asks for no normalisation"
     else:
-        steps = [_own_zscore("nonzero" if masked else "all")]
+        steps = [own_zscore("nonzero" if masked else "all")]
         why = f"{_counts(channel)}, which mean nothing from scan to scan: each volume is scaled by its own mean and deviation"
         if masked:
             why += f", over its non-zero voxels only, since cropping to them leaves {figures.relative_size:.0%} of the median volume"
     change = "the channel had another name (CT, nonorm, rescale_to_0_1, rgb_to_0_1), or cropping removed another share"
-    return {k: _before(*steps) for k in KINDS}, reason(key, [s.do for s in steps], why, change, **facts)
-
-
-def _ct_steps(channel: Channel, kind: str) -> list[IntensityStep]:
-    """Clip to the percentiles of the foreground, then its mean and deviation (peer 3.4)."""
-    f = channel.foreground[kind]
-    return [
-        Clip(do="clip", low=f.percentile_00_5, high=f.percentile_99_5),
-        ZScore(do="zscore", mean=f.mean, std=max(f.std, 1e-8), mask="all"),
-    ]
+    return {k: before(*steps) for k in KINDS}, reason(key, [s.do for s in steps], why, change, **facts)
 
 
 def _by_kind(channel: Channel, rule: IntensityRule) -> tuple[dict[str, IntensityPlan], Reason]:
     """CT: absolute HU are used where every case has them; where some are windowed, all are made alike and scaled one by one."""
     key, (low, high) = f"intensity.{channel.name}", rule.window
-    arbitrary = _before(_own_zscore())
+    arbitrary = before(own_zscore())
     if "windowed" not in channel.cases and "hu" in channel.foreground:
         f = channel.foreground["hu"]
-        steps = _ct_steps(channel, "hu")
+        steps = ct_steps(channel, "hu")
         to_hu = Rescale(do="rescale", low=GRAYS[0], high=GRAYS[1], to=(low, high), round=False)
         why = (
             f"{_counts(channel)}: values outside {f.percentile_00_5:.0f} to {f.percentile_99_5:.0f} HU, which hardly occur under the "
             f"labels, are clipped, and the rest scaled by the labelled voxels' mean ({f.mean:.0f} HU) and deviation ({f.std:.0f}), "
             "the same for every scan"
         )
-        plans = {"hu": _before(*steps), "windowed": _before(to_hu, *steps), "arbitrary": arbitrary}
+        plans = {"hu": before(*steps), "windowed": before(to_hu, *steps), "arbitrary": arbitrary}
         return plans, reason(key, [s.do for s in steps], why, "some cases were windowed to 0..255", cases=channel.cases, **vars(f))
     if set(channel.cases) == {"arbitrary"}:
         why = f"The channel is called CT, but {_counts(channel)}: each volume is scaled by its own mean and deviation"
@@ -114,9 +99,9 @@ def _by_kind(channel: Channel, rule: IntensityRule) -> tuple[dict[str, Intensity
             "what differs"
         )
     gray = Rescale(do="rescale", low=low, high=high, to=GRAYS, round=False)
-    hu = _before(Clip(do="clip", low=low, high=high), gray, _own_zscore())
+    hu = before(Clip(do="clip", low=low, high=high), gray, own_zscore())
     value = {"hu": ["clip", "rescale", "zscore"], "windowed": ["zscore"]}
-    return {"hu": hu, "windowed": _before(_own_zscore()), "arbitrary": arbitrary}, reason(
+    return {"hu": hu, "windowed": before(own_zscore()), "arbitrary": arbitrary}, reason(
         key, value, why, "every case were in Hounsfield units", cases=channel.cases
     )
 
@@ -127,7 +112,7 @@ def _paper(channel: Channel, rule: IntensityRule) -> tuple[dict[str, IntensityPl
     clip = Clip(do="clip", low=rule.window[0], high=rule.window[1])
 
     def steps(*before: IntensityStep) -> IntensityPlan:
-        return IntensityPlan(before_resampling=list(before), after_resampling=[_own_zscore()])
+        return IntensityPlan(before_resampling=list(before), after_resampling=[own_zscore()])
 
     why = (
         f"{_counts(channel)}. HU volumes are clipped to the paper's window; every volume's range becomes gray values 0..255, and after "

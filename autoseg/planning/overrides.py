@@ -220,7 +220,7 @@ def write_into(plan: Plan, wanted: Request) -> Plan:
     """
     content = plan.model_dump(mode="json")
     for key, value in wanted.settings.items():
-        if key.split(".")[0] == "rules":
+        if key.split(".")[0] in ("rules", "intensity"):  # recipes have obeyed the ones, `intensity_steps` the others
             continue
         name, rest = split_key(key)
         if name is None:

@@ -45,7 +45,7 @@ def decide(figures: Figures, recipe: Recipe, *, made_for: MadeFor, options: dict
     recipe = overrides.recipe_with(recipe.for_device(machine.device), wanted)
 
     configurations, reasons = plan_configurations(figures, recipe, machine, wanted)
-    intensity, masks, why_intensity = plan_intensity(figures, recipe.rules.intensity, recipe.values.configuration.crop)
+    intensity, masks, why_intensity = plan_intensity(figures, recipe.rules.intensity, recipe.values.configuration.crop, wanted)
     configurations = {name: c.model_copy(update={"normalise_in_mask": masks}) for name, c in configurations.items()}
     default, why_default = _default(recipe, configurations, figures, wanted)
     training, why_training = plan_training(figures, recipe, configurations[default[0]], wanted)

@@ -132,6 +132,11 @@ class IntensityPlan(Part):
     before_resampling: list[IntensityStep]
     after_resampling: list[IntensityStep]
 
+    @property
+    def masked(self) -> bool:
+        """Whether a z-score uses the non-zero mask in every configuration."""
+        return any(isinstance(step, ZScore) and step.mask == "nonzero" for step in (*self.before_resampling, *self.after_resampling))
+
 
 class TverskyPlan(Part):
     """The Tversky term; see autoseg.training.tversky_cross_entropy."""
@@ -487,7 +492,9 @@ class ConfigurationPlan(Part):
     transpose: tuple[int, int, int] | None = Field(description="Axis order inside preprocessing and inference, or null.")
     crop: Literal["none", "nonzero"] = Field(description="Whether cases are cropped to where any channel is not 0.")
     padding: PaddingPlan
-    normalise_in_mask: list[bool] = Field(description="For each channel, whether z-scores use the non-zero mask.")
+    normalise_in_mask: list[bool] = Field(
+        description="For each channel, whether z-scores use the non-zero mask; true where a step of `intensity` says so itself."
+    )
     resampling: ResamplingPlan
     network: NetworkPlan
     pool_loss_over_batch: bool = Field(description="Whether the Tversky sums run over the batch or each sample.")
@@ -605,6 +612,9 @@ class Plan(Part):
                     raise ValueError(f"configurations.{name} goes with {stage!r}, which is not there")
             if len(configuration.normalise_in_mask) != len(self.dataset.channels):
                 raise ValueError(f"configurations.{name}.normalise_in_mask needs one value a channel")
+            for channel, mask in zip(self.dataset.channels, configuration.normalise_in_mask, strict=True):
+                if not mask and any(steps.masked for steps in self.intensity[channel].values()):
+                    raise ValueError(f"intensity.{channel} z-scores in the non-zero mask, configurations.{name}.normalise_in_mask says false")
             if configuration.previous_stage and self.configurations[configuration.previous_stage].previous_stage:
                 raise ValueError(f"configurations.{name} builds on {configuration.previous_stage!r}, which is no first stage itself")
         return self
