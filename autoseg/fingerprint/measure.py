@@ -19,7 +19,9 @@ from autoseg.fingerprint.histogram import describe
 from autoseg.fingerprint.kinds import looks_like, mended, says_ct, settle_kind
 from autoseg.fingerprint.merge import summarise
 from autoseg.fingerprint.naming import with_named_labels
+from autoseg.fingerprint.places import label_places
 from autoseg.fingerprint.sides import measure_sides
+from autoseg.fingerprint.signature import sign
 from autoseg.fingerprint.spread import ForegroundHistograms, Sort, Spread, add
 from autoseg.fingerprint.types import CaseMeasures, ChannelMeasures, Fingerprint
 from autoseg.geometry import Box, Grid, to_lps, whole_box
@@ -212,6 +214,9 @@ def measure_case(case: Case, dataset: Dataset) -> MeasuredCase:
         label_voxels=counts,
         side_overlap=overlap,
         side_offset=offset,
+        label_places=label_places(lps.apply(labels)),
+        origin=case.stored.origin,
+        signature=sign(voxels[0], case.image.grid.spacing, lps),
     )
     return MeasuredCase(measures, tuple(histograms for _, histograms in channels), case.combinations)
 

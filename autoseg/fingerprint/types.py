@@ -76,7 +76,11 @@ class CaseMeasures(Measured):
         "for labels whose names say a side and for unnamed ones that could be sides; see sides.py."
     )
     side_offset: dict[str, float] = Field(default={}, description='"a|b" -> mm that a lies further to the patient\'s left than b.')
-    signature: Signature | None = Field(default=None, description="Null in fingerprints of older versions.")
+    label_places: dict[int, tuple[float, float, float]] = Field(
+        default={}, description="File value -> centre of its voxels, as fractions of the volume's length along the LPS axes (z, y, x)."
+    )
+    origin: tuple[float, float, float] = Field(default=(0.0, 0.0, 0.0), description="Of the stored grid, LPS mm (x, y, z).")
+    signature: Signature | None = Field(default=None, description="Null where nobody looked.")
 
 
 class KindSummary(Measured):
