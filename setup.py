@@ -44,12 +44,14 @@ setup(
     extras_require={
         "dicom": ["pydicom>=3.0", "pyjpegls>=1.2"],
         "cluster": ["distributed>=2024.5"],
+        "track": ["tensorboard>=2.15"],
         "test": [
             "pydicom>=3.0",
             "pyjpegls>=1.2",
             "highdicom>=0.26",
             "slicerio>=1.4",
             "distributed>=2024.5",
+            "tensorboard>=2.15",
             "pytest>=8",
             "pytest-timeout>=2.3",
             "hypothesis>=6.100",

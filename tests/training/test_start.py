@@ -106,7 +106,7 @@ def test_freezing_everything_is_refused(source):
 def test_planned_weights_that_are_missing_or_others_are_refused(source, make_fold):
     with pytest.raises(PlanError, match="--weights"):
         source.again("a", start__weights="key").train()
-    with pytest.raises(PlanError, match="training.start.weights is key"):
+    with pytest.raises(PlanError, match=r"training\.start\.weights is key"):
         source.again("b", start__weights="key").train(given=given(source))
 
 
