@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 
 from autoseg.cli.main import make_parser
 from autoseg.data.key import CaseIdentity, Key, key_as_json
+from autoseg.data.description import KEYS
 from autoseg.evaluation.crossval import cross_validate, crossval_as_json
 from autoseg.evaluation.predictions import case_summary
 from autoseg.evaluation.scores import CaseScores, ClassScores, FoldScores, scores_as_json
@@ -158,6 +159,8 @@ def files_page() -> str:
     lines = ["# Files", "", "Made from the code by `docs/generate.py`.", "", "## WORK", "", "| file | what it is |", "|---|---|"]
     lines += [f"| `{path.as_posix()}` | {doc} |" for path, doc in rows]
     lines += ["", "OUTPUT of predict holds a label map a case, `summary.json` and `log.txt`.", ""]
+    lines += ["## dataset.json of a dataset", "", "All keys are optional, others are left alone.", "", "| key | meaning |", "|---|---|"]
+    lines += [*(f"| `{key}` | {meaning} |" for key, meaning in KEYS.items()), ""]
     for title, content in _forms().items():
         lines += [f"## {title}", "", "```json", json.dumps(content, indent=2, sort_keys=True), "```", ""]
     return "\n".join(lines)
@@ -171,12 +174,14 @@ def _forms() -> dict[str, dict]:
     """Title -> the JSON that autoseg writes for one made-up case."""
     counts = Overlap(90, 10, 20, 880)
     scores = {"lesion": ClassScores(counts, {metric: counts[metric] for metric in METRICS}, 0.001)}
+    unknown = ClassScores(Overlap(0, 0, 0, 0), dict.fromkeys(METRICS, float("nan")), 0.001, annotated=False)
     fold = FoldScores(0, {}, (CaseScores("CASE", "KEY", scores),))
+    partly = FoldScores(0, {}, (CaseScores("CASE", "KEY", {**scores, "not_annotated_here": unknown}),))
     plan = EvaluationPlan(metrics=list(METRICS), tolerance_mm={}, summary="mean", empty_rule="count")
     result = CaseResult("CASE", Path("CASE.nii.gz"), None, 1.5, "KEY")
     key = Key({"PATIENT_ID": 1}, {"case_0001": CaseIdentity("PATIENT_ID", "STUDY_UID", (("SERIES_UID", 0),))})
     return {
-        "scores.json": {"schema": "autoseg.scores/1", **scores_as_json(fold)},
+        "scores.json": {"schema": "autoseg.scores/1", **scores_as_json(partly)},
         "crossval.json": {"schema": "autoseg.crossval/1", **crossval_as_json(cross_validate([fold], plan))},
         "summary.json": {"schema": "autoseg.predictions/1", "cases": {"CASE": case_summary(result, "3d_fullres", (0, 1, 2, 3, 4))}},
         "previous_stage/CASE.json": {

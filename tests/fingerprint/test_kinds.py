@@ -186,3 +186,10 @@ def test_real_mr_is_one_kind(measured_real, dataset):
     fingerprint = measured_real(dataset).fingerprint
     assert {kind for summaries in fingerprint.channels.values() for kind in summaries} == {"arbitrary"}
     assert all(channel.sure for case in fingerprint.cases.values() for channel in case.channels)
+
+
+def test_hippocampus_whose_ranges_differ_a_thousandfold_is_one_kind(measured_real):
+    cases = measured_real("hippocampus").fingerprint.cases.values()
+    ranges = [case.channels[0].maximum - case.channels[0].minimum for case in cases]
+    assert max(ranges) / min(ranges) > 1000
+    assert {case.channels[0].kind for case in cases} == {"arbitrary"}
