@@ -92,6 +92,9 @@ def open_dataset(folder: Path, *, choices: Choices | None = None, key: Key | Non
             remedy="Put an image and a label map of the same name into the folders",
         )
     _require_known_cases(about, found, folder)
+    if choices.series and not any(files.series for files in cases):
+        message = "--series chooses among DICOM series, and no case has any"
+        problems = [*problems, Problem("warning", "DatasetError", message, "Leave it out")]
     declared, unknown = read_groups(folder, about.content, (c.case for c in cases))
     groups = {files.case: groups[files.case] for files in cases if files.case in groups} | declared
     return Dataset(

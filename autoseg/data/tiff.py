@@ -1,4 +1,4 @@
-"""TIFF through tifffile: one page, or a stack of pages that is a volume, with its spacing from where people leave it."""
+"""TIFF in and out through tifffile: one page, or a stack of pages that is a volume, with its spacing where people leave it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from autoseg.data.names import split_channel, split_ending
 from autoseg.data.pixels import Pixels
 from autoseg.data.placing import place
 from autoseg.errors import AutosegError, GridError, UnreadableFileError
+from autoseg.geometry import Grid
 
 _MILLIMETRES = {"mm": 1.0, "millimeter": 1.0, "cm": 10.0, "m": 1000.0, "um": 1e-3, "µm": 1e-3, "\\u00b5m": 1e-3, "micron": 1e-3, "nm": 1e-6}
 _CHANNELS, _SLICES = "CS", "ZIQ"  # tifffile's letters: channels and samples; slices, pages of an image sequence, and what is not said
@@ -55,6 +56,18 @@ def read_tiff(path: Path) -> Pixels:
     spacing = (1.0, *spacing)[-3:] if spacing else (1.0, 1.0, 1.0)
     grid, sheared = place(np.diag(spacing[::-1]), np.zeros(3), values.shape[1:], planar=not slices, file=path)
     return Pixels(values, grid, (*doubts, *sheared), placed=False, alpha="S" in channels and len(values) in (2, 4))
+
+
+def write_tiff(path: Path, values: np.ndarray) -> None:
+    """A stack (z, y, x), compressed; its spacing goes to a .json beside it (`spacing_text`)."""
+    import tifffile
+
+    tifffile.imwrite(path, values, compression="zlib", photometric="minisblack", metadata={"axes": "ZYX"})
+
+
+def spacing_text(grid: Grid) -> str:
+    """The .json of a stack: the peer's form, which programs that know it read."""
+    return json.dumps({"spacing": list(grid.spacing)}) + "\n"
 
 
 def _content(path: Path) -> tuple[np.ndarray, str, tuple[float, ...] | None]:

@@ -8,10 +8,10 @@ import numpy as np
 
 from autoseg.data.case import LabelMap, Volume
 from autoseg.data.labels import smallest_unsigned
-from autoseg.data.names import PICTURE_ENDINGS, split_ending
+from autoseg.data.names import PICTURE_ENDINGS, TIFF_ENDINGS, split_ending
 from autoseg.data.shearing import sheared_image, sheared_labels
 from autoseg.errors import DatasetError
-from autoseg.files import appears_whole
+from autoseg.files import appears_whole, write_text
 from autoseg.geometry import Grid, Orientation
 
 LOSSY_ENDINGS = (".jpg", ".jpeg")
@@ -32,7 +32,7 @@ def on_stored_grid(array: np.ndarray, orientation: Orientation, stored: Grid) ->
 
 
 def write_labels(path: Path, label_map: LabelMap) -> None:
-    """A label map, in the smallest unsigned type; a planar one becomes a two-dimensional file.
+    """A label map, in the smallest unsigned type; a planar one becomes a two-dimensional file; TIFF's spacing goes to a .json beside it.
 
     Raises:
         DatasetError: a format that cannot hold it (JPEG alters labels, pictures have no third axis).
@@ -58,11 +58,17 @@ def _write(path: Path, values: np.ndarray, grid: Grid) -> None:
     ending = split_ending(path.name)[1]
     if ending in ("", ".dcm"):
         raise DatasetError("no format is known by its ending", file=path, remedy="Write .nii.gz, .nrrd or .mha")
-    if ending in PICTURE_ENDINGS and not grid.planar:
+    if ending in PICTURE_ENDINGS and not grid.planar and not (ending in TIFF_ENDINGS and values.ndim == 3):
         raise DatasetError(f"a volume does not fit into {ending}", file=path, remedy="Write .nii.gz, .nrrd or .mha")
     if values.shape[-3:] != grid.shape:
         raise ValueError(f"array of shape {values.shape} on a grid of shape {grid.shape}")
     with appears_whole(path) as beside:
+        if ending in TIFF_ENDINGS and not grid.planar:
+            from autoseg.data.tiff import spacing_text, write_tiff
+
+            write_tiff(beside, values)
+            write_text(path.with_name(f"{split_ending(path.name)[0]}.json"), spacing_text(grid))
+            return
         if ending in (".nii", ".nii.gz"):
             from autoseg.data.nifti import write_nifti
 

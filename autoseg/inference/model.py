@@ -14,7 +14,7 @@ from autoseg.data.choices import Choices
 from autoseg.data.key import KEY_NAME, Key, read_key, write_key
 from autoseg.data.labels import LabelSet
 from autoseg.data.layouts import find_inputs
-from autoseg.data.names import PICTURE_ENDINGS, split_ending
+from autoseg.data.names import PICTURE_ENDINGS, TIFF_ENDINGS, split_ending
 from autoseg.data.reading import case_of_array, read_case
 from autoseg.data.writing import LOSSY_ENDINGS, on_stored_grid, write_labels, write_volume
 from autoseg.errors import AutosegError, ChannelError, GridError, IntensityError, ModelError, Problem, ResourceError
@@ -338,7 +338,7 @@ def output_ending(files: CaseFiles, *, planar: bool) -> str:
     ending = "" if image.is_dir() else split_ending(image.name)[1]
     if ending in VOLUME_ENDINGS:
         return ending
-    if ending in PICTURE_ENDINGS and planar:
+    if ending in TIFF_ENDINGS or (ending in PICTURE_ENDINGS and planar):
         return ".png" if ending in LOSSY_ENDINGS else ending
     return ".nii.gz"
 

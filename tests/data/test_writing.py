@@ -114,3 +114,11 @@ def test_formats_that_cannot_hold_a_label_map_are_refused(tmp_path, name, messag
     with pytest.raises(DatasetError, match=message):
         write_labels(tmp_path / name, LabelMap(np.zeros(HOME.shape, np.uint8), HOME))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stack_of_pages_goes_and_comes_with_its_spacing(tmp_path):
+    labels = np.random.default_rng(0).integers(0, 300, (3, 20, 24)).astype(np.uint16)  # three pages are no colours
+    write_labels(tmp_path / "a.tif", LabelMap(labels, Grid(labels.shape, (2.5, 0.5, 0.75))))
+    again = read_labels(tmp_path / "a.tif", case="a")
+    assert np.array_equal(again.voxels, labels) and again.grid == Grid(labels.shape, (2.5, 0.5, 0.75))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "a.tif"]
