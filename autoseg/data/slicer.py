@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from scipy.ndimage import find_objects
+
 from autoseg.data.itk import read_itk
 from autoseg.data.names import SLICER_ENDINGS, split_ending
 from autoseg.data.segments import Canvas, Segments, tidy
@@ -39,7 +41,9 @@ def read_slicer(path: Path) -> Segments:
     """
     pixels = read_itk(path)
     segments = _segments(path, layers=len(pixels.values))
-    canvas = Canvas(pixels.grid)
+    if pixels.values.dtype.kind not in "iu":
+        raise LabelError(f"its voxels are {pixels.values.dtype}, no integers", file=path, remedy="Save it as a binary segmentation")
+    canvas, boxes = Canvas(pixels.grid), [find_objects(layer) for layer in pixels.values]
     for segment in segments:
         if segment.layer >= len(pixels.values):
             raise LabelError(
@@ -47,7 +51,9 @@ def read_slicer(path: Path) -> Segments:
                 file=path,
                 remedy="Save it from 3D Slicer again",
             )
-        canvas.add(segment.name, pixels.values[segment.layer] == segment.value)
+        found = boxes[segment.layer]
+        if 0 < segment.value <= len(found) and (box := found[segment.value - 1]) is not None:
+            canvas.add(segment.name, pixels.values[segment.layer][box] == segment.value, box)
     return canvas.finished(pixels.doubts)
 
 
