@@ -65,7 +65,10 @@ class Outcome:
 def make_batch(setting: Setting, samples: Sequence[Sample]) -> Batch:
     """The batch of these samples, on its way to the device."""
     exchanged = [s.exchanged for s in samples]
-    image = torch.from_numpy(np.stack([s.image for s in samples]))
+    if isinstance(samples[0].image, np.ndarray):
+        image = torch.from_numpy(np.stack([s.image for s in samples]))
+    else:  # left to the device that trains
+        image = torch.stack([sample_image(s, setting.device) for s in samples])
     target = setting.form.targets(np.stack([s.labels for s in samples]), exchanged)
     present = setting.form.present([s.annotated for s in samples], exchanged)
     image = _moved(image, setting.device).contiguous(memory_format=setting.layout)
@@ -78,9 +81,19 @@ def reads_at_once(device: str) -> bool:
     return torch.device(device).type == "cpu"
 
 
+def sample_image(sample: Sample, device: str) -> Tensor:
+    """The image (C, *patch) that a sample left to the device."""
+    from autoseg.training.augmentation.tensors import image_on
+
+    image = image_on(sample.image, device)
+    image = image if sample.labels.ndim == 3 else image[:, 0]
+    more = sample.more_channels
+    return image if more is None else torch.cat([image, torch.from_numpy(more).to(device)])
+
+
 def _moved(tensor: Tensor, device: str) -> Tensor:
     """On the device; to a GPU from pinned memory, so that nothing waits for the copy."""
-    if torch.device(device).type == "cuda":
+    if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 

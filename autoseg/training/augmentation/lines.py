@@ -15,6 +15,7 @@ import numpy as np
 from autoseg.training.augmentation.compiling import compiled
 
 _CHUNK = 256  # floats; a hundred such lines stay in a core's own cache
+_RESPONSE = 16  # voxels; the response is then below 1e-8
 _ROWS = 32  # rows that are turned into lines at once, for the axis whose voxels lie side by side
 
 
@@ -44,10 +45,26 @@ def gaussian_band(length: int, sigma: float, *, beyond: Literal["zero", "symmetr
         lines = lines % (2 * length)
         lines = np.where(lines < length, lines, 2 * length - 1 - lines)
     else:
-        period = max(2 * length - 2, 1)
-        lines = lines % period
-        lines = np.where(lines < length, lines, period - lines)
-    return Band(lines.astype(np.int64), np.tile((weights / weights.sum()).astype(np.float32), (length, 1)))
+        lines = _mirrored(lines, length)
+    return Band(lines, np.tile((weights / weights.sum()).astype(np.float32), (length, 1)))
+
+
+def _mirrored(lines: np.ndarray, length: int) -> np.ndarray:
+    """Indices beyond an axis as those of the voxels that they mirror."""
+    period = max(2 * length - 2, 1)
+    lines = lines % period
+    return np.where(lines < length, lines, period - lines)
+
+
+def spline_band(length: int, margin: tuple[int, int]) -> Band:
+    """Values of an axis to the coefficients of its spline of order 3, mirrored at the ends, `margin` voxels before and after included.
+
+    The coefficients' impulse response, sqrt(3) * (sqrt(3) - 2) ** |n|, as weights.
+    """
+    steps = np.arange(-_RESPONSE, _RESPONSE + 1)
+    weights = np.sqrt(3) * (np.sqrt(3) - 2) ** np.abs(steps) if length > 1 else steps == 0
+    lines = _mirrored(np.arange(-margin[0], length + margin[1])[:, None] + steps, length)
+    return Band(lines, np.tile(np.float32(weights), (len(lines), 1)))
 
 
 def coarse_band(length: int, coarse: int) -> Band:

@@ -22,7 +22,7 @@ _HORIZON = 16  # voxels; the pole's power is then 7e-10
 _GAIN = np.float32(6)
 _ROWS = 32
 _OUTSIDE = -(2**30)
-_TAPS = [[-1 / 6, 1 / 2, -1 / 2, 1 / 6], [1 / 2, -1, 1 / 2, 0], [-1 / 2, 0, 1 / 2, 0], [1 / 6, 2 / 3, 1 / 6, 0]]
+TAPS = [[-1 / 6, 1 / 2, -1 / 2, 1 / 6], [1 / 2, -1, 1 / 2, 0], [-1 / 2, 0, 1 / 2, 0], [1 / 6, 2 / 3, 1 / 6, 0]]
 """The four weights of a cubic B-spline at t beyond a voxel: t ** 3 times the first row + t ** 2 times the second + ..."""
 
 
@@ -138,8 +138,8 @@ def _cubic(_typing, volume, start, row, plane, tz, ty, tx):
 
         def weights(part):
             t = lane(builder.insert_element(ir.Constant(four, ir.Undefined), part, i32(0)), 0)
-            total = ir.Constant(four, _TAPS[0])
-            for coefficients in _TAPS[1:]:
+            total = ir.Constant(four, TAPS[0])
+            for coefficients in TAPS[1:]:
                 total = added(ir.Constant(four, coefficients), total, t)
             return total
 
