@@ -7,13 +7,12 @@ remembering. Names tell the order, signatures tell whether neighbours by name ar
 from __future__ import annotations
 
 import itertools
-import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from autoseg.fingerprint.numbering import number, stacks
 from autoseg.fingerprint.signature import unpacked
 from autoseg.fingerprint.types import CaseMeasures
 
@@ -39,21 +38,6 @@ class Sections:
     def gain(self) -> float:
         """By how much neighbours are more alike than images that have nothing to do with each other."""
         return self.neighbours - self.apart
-
-
-def stacks(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """The names that differ in their last number alone, each run in the order of that number; names without a number stand alone."""
-    runs: dict[tuple[str, ...], list[tuple[int, str]]] = defaultdict(list)
-    for name in names:
-        match = re.fullmatch(r"(.*?)(\d+)(\D*)", name, re.DOTALL)
-        runs[(match[1], match[3]) if match else (name,)].append((int(match[2]) if match else 0, name))
-    return [tuple(name for _, name in sorted(runs[key])) for key in sorted(runs)]
-
-
-def number(name: str) -> int:
-    """The last number in a name, or 0."""
-    found = re.findall(r"\d+", name)
-    return int(found[-1]) if found else 0
 
 
 def serial_sections(cases: Mapping[str, CaseMeasures]) -> Sections | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from autoseg.files import digest
 from autoseg.fingerprint.kinds import says_ct
 from autoseg.fingerprint.types import Fingerprint, SidePair
 from autoseg.planning.problems import validated
+
+if TYPE_CHECKING:
+    from autoseg.fingerprint.sections import Sections
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class Figures:
         that no shapes are known of; unpaired: labels whose name says a side and that lack their partner.
     groups: patients or other groups, ungrouped cases counted singly; grouped_cases: cases that a group ties.
     given_folds: folds that the dataset brings, or 0.
+    sections: how alike neighbours by number are, for numbered 2D images; None for all others.
     missing: label -> cases that annotate it and do not show it; unannotated: label -> cases in which nobody annotated it.
     key: of the fingerprint.
     """
@@ -84,6 +88,7 @@ class Figures:
     groups: int
     grouped_cases: int
     given_folds: int
+    sections: Sections | None = None
     missing: dict[str, int] = field(default_factory=dict)
     unannotated: dict[str, int] = field(default_factory=dict)
     key: str = ""
@@ -172,6 +177,8 @@ def _measured(
     given: int,
     present: Mapping[str, Sequence[str]],
 ) -> Figures:
+    from autoseg.fingerprint.sections import serial_sections  # it needs scipy
+
     cases = [(case, fingerprint.cases[case]) for case in sorted(fingerprint.cases)]
     spacings = np.array([measures.spacing for _, measures in cases], dtype=float)
     for row, (_, measures) in zip(spacings, cases, strict=True):
@@ -211,6 +218,7 @@ def _measured(
         groups=groups,
         grouped_cases=grouped,
         given_folds=given,
+        sections=serial_sections(fingerprint.cases),
         missing=missing,
         unannotated=unannotated,
         key=digest(fingerprint.model_dump(mode="json")),

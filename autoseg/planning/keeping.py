@@ -12,10 +12,11 @@ from autoseg.errors import PlanError
 from autoseg.files import Work, write_json
 from autoseg.fingerprint.measure import Measurement
 from autoseg.planning.figures import unique_names
-from autoseg.planning.folds import Fold, class_presence, extend_folds, make_folds, read_folds, write_folds
+from autoseg.planning.folds import Fold, Given, read_folds, write_folds
 from autoseg.planning.overrides import request
 from autoseg.planning.plan_file import write_plan
 from autoseg.planning.schema import Plan
+from autoseg.planning.splitting import class_presence, extend_folds, given_lists, make_folds
 
 
 def require_agreement(kept: Plan, dataset: Dataset, *, recipe: str | None, options: Mapping[str, Any], file: Path) -> None:
@@ -119,7 +120,16 @@ def split_cases(work: Work, plan: Plan, measured: Measurement, *, left_out: Coll
         left_out: cases that an error excludes.
     """
     dataset, cases = measured.dataset, [case for case in measured.fingerprint.cases if case not in left_out]
-    if not fresh and work.folds.is_file():
-        return extend_folds(read_folds(work.folds), cases, dataset.groups)
     presence = class_presence(measured.fingerprint, dataset.labels)
+    if not fresh and work.folds.is_file():
+        given = _lists_now(plan, dataset)
+        return extend_folds(read_folds(work.folds), cases, plan.folds, dataset.groups, given, presence=presence)
     return make_folds(cases, plan.folds, dataset.groups, dataset.given_folds, presence=presence, excluded=left_out)
+
+
+def _lists_now(plan: Plan, dataset: Dataset) -> Given | None:
+    """What given folds say by now; () if their source is gone, so that folds.json stands as it is."""
+    try:
+        return given_lists(plan.folds, dataset.given_folds)
+    except PlanError:
+        return ()

@@ -15,12 +15,13 @@ from autoseg.fingerprint.types import Fingerprint
 from autoseg.planning import overrides
 from autoseg.planning.configurations import plan_configurations
 from autoseg.planning.figures import Figures, from_fingerprint
+from autoseg.planning.fold_rules import plan_folds
 from autoseg.planning.forecast import forecast
 from autoseg.planning.intensity import plan_intensity
 from autoseg.planning.reasons import reason
 from autoseg.planning.recipes import Recipe
 from autoseg.planning.schema import ConfigurationPlan, DatasetPlan, MadeFor, OriginalMedian, Plan, Reason, StageForecast
-from autoseg.planning.training import label_groups, plan_evaluation, plan_folds, plan_prediction, plan_training
+from autoseg.planning.training import label_groups, plan_evaluation, plan_prediction, plan_training
 
 
 def plan(dataset: Dataset, fingerprint: Fingerprint, recipe: Recipe, *, made_for: MadeFor, options: dict[str, Any]) -> Plan:

@@ -164,6 +164,13 @@ class RotationRule(Part):
     thick: Positive = Field(description="Ratio of the longest side to the sides across, from which 3D patches turn in plane only.")
 
 
+class SectionsRule(Part):
+    """When 2D images count as sections of one block, whose neighbours are held out together."""
+
+    blocks: bool = Field(description="Whether they are; else folds are drawn at random.")
+    least_gain: Positive = Field(description="By how much neighbours by number must correlate more than images far apart.")
+
+
 class LabelGroupsRule(Part):
     """Left and right scored together."""
 
@@ -188,6 +195,7 @@ class Rules(Part):
     mean_over_classes: bool = Field(description="Whether the Tversky term's weight is divided by its number of classes.")
     mirrors_at_test_time: Literal["as_written", "as_trained"]
     stratify_where_classes_are_missing: bool
+    sections: SectionsRule
     tolerance_mm: Positive = Field(description="Surface tolerance of every label.")
 
 

@@ -12,7 +12,6 @@ from autoseg.planning.schema import (
     AugmentationPlan,
     ConfigurationPlan,
     EvaluationPlan,
-    FoldsPlan,
     LossPlan,
     PredictionPlan,
     Reason,
@@ -122,34 +121,3 @@ def both_sides(name: str) -> str:
     words = [w for w in re.split(r"[\s_\-./]+", apart) if w and w.lower() not in LEFT_WORDS | RIGHT_WORDS | _SHORT_SIDES]
     base = "_".join(words)
     return f"{base}s" if base and not base.endswith("s") else base or "both sides"
-
-
-def plan_folds(figures: Figures, recipe: Recipe, wanted: Request) -> tuple[FoldsPlan, list[Reason]]:
-    """The recipe's folds: given ones win, never more than there are patients, stratified where classes are missing."""
-    folds = recipe.values.folds
-    facts = {"cases": len(figures.cases), "patients_or_groups": figures.groups, "grouped_cases": figures.grouped_cases}
-    if figures.given_folds and "folds.source" not in wanted.settings:
-        plan = folds.model_copy(update={"source": "dataset", "count": figures.given_folds, "stratify": False})
-        why = "The dataset brings its own folds (splits_final.json), which are taken as they are"
-        return plan, [reason("folds.source", "dataset", why, "that file were not there, or --set folds.source named another", **facts)]
-    units = figures.groups if folds.groups else len(figures.cases)
-    count = max(2, min(folds.count, units))
-    why = (
-        f"{len(figures.cases)} cases of {units} patients or groups are split into {count} folds; each fold's model is judged by the "
-        "cases it never saw"
-    )
-    if count < folds.count:
-        why += f", and more than {count} cannot be had"
-    reasons = [reason("folds.count", count, why, "there were fewer cases than folds, or the dataset brought its own", **facts)]
-    stratify = folds.stratify
-    without = {name: n + figures.unannotated.get(name, 0) for name, n in figures.missing.items()}
-    absent = {name: n for name, n in without.items() if 0 < n < len(figures.cases)}
-    if recipe.rules.stratify_where_classes_are_missing and "folds.stratify" not in wanted.settings and absent:
-        stratify = True
-        listed = ", ".join(f"{name} ({n})" for name, n in absent.items())
-        why = f"Some cases lack a label: {listed}. Cases that show it are spread evenly over the folds"
-        facts = {"cases_without": absent}
-        if any(figures.unannotated.values()):
-            facts["cases_that_do_not_annotate"] = {name: n for name, n in figures.unannotated.items() if n}
-        reasons.append(reason("folds.stratify", True, why, "every case showed every label", **facts))
-    return folds.model_copy(update={"count": count, "stratify": stratify}), reasons

@@ -8,7 +8,8 @@ from scipy.ndimage import gaussian_filter
 
 from autoseg.data.layouts import open_dataset
 from autoseg.data.reading import read_case
-from autoseg.fingerprint.sections import serial_sections, stacks
+from autoseg.fingerprint.numbering import stacks
+from autoseg.fingerprint.sections import serial_sections
 from autoseg.fingerprint.signature import sign
 from autoseg.geometry import Orientation
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from autoseg.errors import PlanError
-from autoseg.planning.folds import make_folds
+from autoseg.planning.splitting import make_folds
 from autoseg.planning.forecast import parameters
 from autoseg.planning.schema import Clip, Rescale, ZScore
 
