@@ -17,15 +17,15 @@ KEYS = {
     "name": "The dataset's name; without it the folder's.",
     "channel_names": '`{"0": name, "1": name}`, as nnU-Net has it; `modality` (Decathlon) and a list are understood too. A channel whose '
     "name says CT or HU holds Hounsfield units.",
-    "labels": "`{name: value}`, or `{name: [values]}` for regions that may overlap; `background` (0 if not given) and `ignore`, the value of "
-    "voxels that nobody annotated, are names with a meaning. The Decathlon's `{value: name}` is understood too.",
+    "labels": "`{name: value}`, or `{name: [values]}` for regions that may overlap; `background` (0 if not given) and `ignore`, the value "
+    "of voxels that nobody annotated, are names with a meaning. The Decathlon's `{value: name}` is understood too.",
     "regions_class_order": "With regions: the value that each one writes into a label map, in the order of `labels`; later ones write over "
     "earlier ones.",
-    "labels_present": "`{case: [names]}` for cases in which somebody annotated some classes or regions and not the others; a case that is not "
-    "named annotates all.",
+    "labels_present": "`{case: [names]}` for cases in which somebody annotated some classes or regions and not the others; a case that is "
+    "not named annotates all.",
     "groups_of_labels": "`{name: [labels]}` that are scored together too.",
     "intensity_kind": "`{case: {channel: kind}}`, where the kind found in the values is wrong: hu, windowed or arbitrary.",
-    "groups": "`{case: group}`, `{group: [cases]}` or `[[cases], ...]`: scans of one patient, which stay in one fold; groups.csv goes before it.",
+    "groups": "`{case: group}`, `{group: [cases]}` or `[[cases], ...]`: scans of one patient stay in one fold. groups.csv comes first.",
     "dataset": "`{case: {images: [paths], label: path}}`, nnU-Net's mapping.",
     "training": "`[{image: path, label: path}, ...]`, the Decathlon's list.",
 }

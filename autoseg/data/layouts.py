@@ -246,7 +246,7 @@ def _channels_of(folder: Path, case: str) -> dict[int, list[Path]]:
 
 
 def _require_known_cases(about: Description, found: dict[str, Found], folder: Path) -> None:
-    """Refuse `labels_present` of a case that is not there: of a case whose name is mistyped, what nobody annotated would become background."""
+    """Refuse `labels_present` of a case that is not there: of a mistyped case, what nobody annotated would become background."""
     if unknown := sorted(set(about.labels_present) - set(found)):
         raise DatasetError(
             f"`labels_present` names {', '.join(unknown[:4])}{' and more' if len(unknown) > 4 else ''}, which are no cases",

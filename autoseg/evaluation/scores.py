@@ -133,7 +133,9 @@ def _case_scores(
     if unknown := set(metrics) - set(METRICS):
         raise PlanError(f"evaluation.metrics names {sorted(unknown)}; there are {', '.join(METRICS)}", remedy="Correct the plan")
     classes = {
-        name: ClassScores(row, {metric: row[metric] for metric in metrics}, voxel_ml) if name in known else _not_annotated(metrics, voxel_ml)
+        name: ClassScores(row, {metric: row[metric] for metric in metrics}, voxel_ml)
+        if name in known
+        else _not_annotated(metrics, voxel_ml)
         for name, row in table.items()
     }
     return CaseScores(case, content_key, classes)

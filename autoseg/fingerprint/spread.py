@@ -55,7 +55,9 @@ def _joined(one: ForegroundHistograms, other: ForegroundHistograms) -> Foregroun
     return ForegroundHistograms(stored, stored if alike else merge(one.hu, other.hu))
 
 
-def of_kind(spread: Mapping[Sort, ForegroundHistograms], channel: int, name: str, kind: Kind, looks: Iterable[KindFinding]) -> Histogram | None:
+def of_kind(
+    spread: Mapping[Sort, ForegroundHistograms], channel: int, name: str, kind: Kind, looks: Iterable[KindFinding]
+) -> Histogram | None:
     """The histogram of the cases whose channel has a kind, in HU for kind `hu`; None where none of them has foreground.
 
     Args:

@@ -206,9 +206,7 @@ def downsample_nearest(target: Tensor, shape: Sequence[int]) -> Tensor:
     return target
 
 
-def _check(
-    logits: Tensor, target: Tensor, pool: str, class_weight: Sequence[float] | None, regions: bool, present: Tensor | None
-) -> None:
+def _check(logits: Tensor, target: Tensor, pool: str, class_weight: Sequence[float] | None, regions: bool, present: Tensor | None) -> None:
     wanted = tuple(logits.shape) if regions else (logits.shape[0], *logits.shape[2:])
     if tuple(target.shape) != wanted:
         raise ValueError(f"logits {tuple(logits.shape)} need a target of shape {wanted}, not {tuple(target.shape)}")

@@ -92,9 +92,9 @@ def test_regions_with_an_ignore_label_and_a_region_that_nobody_annotated(make_da
         truth = read(dataset / "labelsTr" / f"{case.case}.nii.gz")
         whole, core = case.classes["whole"], case.classes["core"]
         assert sum(vars(whole.counts).values()) == (truth != 3).sum()
-        assert whole.counts.TP + whole.counts.FN == np.isin(truth, (1, 2)).sum()
+        assert np.isin(truth, (1, 2)).sum() == whole.counts.TP + whole.counts.FN
         assert core.annotated == (case.case not in extra["labels_present"])
-        assert not core.annotated or core.counts.TP + core.counts.FN == (truth == 2).sum()
+        assert not core.annotated or (truth == 2).sum() == core.counts.TP + core.counts.FN
     for path in Work(work).fold("3d_fullres", 0).held_out.glob("*.nii.gz"):
         assert set(np.unique(read(path))) <= {0, 1, 2}
 
@@ -136,5 +136,6 @@ def test_nested_tumour_regions_of_real_cases_with_voxels_to_ignore(shared_data, 
         for name, values in zip(names, ((1, 2, 3), (2, 3), (3,)), strict=True):
             true, predicted = np.isin(truth, values)[truth != 4], np.isin(found, values)[truth != 4]
             counts = case.classes[name].counts
-            assert (counts.TP, counts.FP, counts.FN) == ((true & predicted).sum(), (~true & predicted).sum(), (true & ~predicted).sum())
+            expected = (true & predicted).sum(), (~true & predicted).sum(), (true & ~predicted).sum()
+            assert expected == (counts.TP, counts.FP, counts.FN)
     assert max(case.classes["whole_tumor"].values["dice"] for case in scores.cases) > 0.2

@@ -65,7 +65,9 @@ def test_a_class_that_a_case_does_not_annotate_enters_nothing():
     unknown = ClassScores(Overlap(0, 0, 0, 0), dict.fromkeys(METRICS, math.nan), 0.01, annotated=False)
     usual = folds()
     added = [
-        FoldScores(fold.fold, fold.groups, (*fold.cases, CaseScores(f"more{fold.fold}", None, {**fold.cases[0].classes, "infection": unknown})))
+        FoldScores(
+            fold.fold, fold.groups, (*fold.cases, CaseScores(f"more{fold.fold}", None, {**fold.cases[0].classes, "infection": unknown}))
+        )
         for fold in usual
     ]
     before, after = (cross_validate(some, plan()) for some in (usual, added))

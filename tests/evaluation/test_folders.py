@@ -51,7 +51,7 @@ def test_files_are_paired_by_case_whatever_their_format(folders):
 @pytest.mark.parametrize("found", [False, True])
 def test_what_labels_present_leaves_out_is_not_scored_there(folders, found):
     """Given, or found in the dataset.json beside the references."""
-    predictions, references = folders
+    _, references = folders
     save(references / "case0.nii.gz", np.random.default_rng(0).integers(0, 2, (4, 5, 6)))
     present = {"case0": ["a"], "case_of_another_folder": ["b"]}
     if found:

@@ -91,7 +91,10 @@ def test_a_class_that_nobody_annotated_in_the_case_is_not_scored(tmp_path):
     prediction, truth = maps()
     truth[truth == 2] = 0
     found, whole = scored(prediction, truth, annotated=("left", "infection")), scored(prediction, truth)
-    assert [name for name, scores in found.classes.items() if not scores.annotated] == ["right", "lungs"]  # a group needs all of its members
+    assert [name for name, scores in found.classes.items() if not scores.annotated] == [
+        "right",
+        "lungs",
+    ]  # a group needs all of its members
     assert found.classes["left"] == whole.classes["left"]
     right = found.classes["right"]
     assert not right.present and not right.absent and right.counts == Overlap(0, 0, 0, 0) and math.isnan(right.values["dice"])

@@ -69,9 +69,7 @@ def test_the_mask_can_be_turned_on_and_off_by_configuration(planned):
     usual = planned("nnunet", **data)
     assert usual.intensity["MR"]["arbitrary"].before_resampling == [MASKED]
     off = planned("nnunet", **data, settings={"2d.normalise_in_mask": [False]})
-    assert {name: c.normalise_in_mask for name, c in off.configurations.items()} == {
-        name: [name != "2d"] for name in usual.configurations
-    }
+    assert {name: c.normalise_in_mask for name, c in off.configurations.items()} == {name: [name != "2d"] for name in usual.configurations}
     assert off.intensity["MR"]["arbitrary"].before_resampling == [OWN]  # the configurations decide
     on = planned("nnunet", **{**data, "relative": 1.0}, settings={"normalise_in_mask": [True]})
     assert on.configurations["3d_fullres"].normalise_in_mask == [True] and on.configurations["2d"].normalise_in_mask == [False]

@@ -78,7 +78,7 @@ def test_locations_are_voxels_of_their_class():
 
 
 def test_locations_of_regions_are_those_of_all_their_values_and_none_is_of_a_voxel_to_ignore():
-    """As the peer keeps them (3.6): by region, not by value, each value in its share; here the ignore index is the third region's number."""
+    """As the peer keeps them (3.6): by region, each value in its share; here the ignore index is the third region's number."""
     regions = LabelSet.declared({"background": 0, "whole": [1, 2], "core": [2], "rim": [1], "ignore": 7}, [1, 2, 1])
     assert regions.ignore_index == 3
     indices = np.zeros((40, 40, 40), np.uint8)

@@ -88,9 +88,7 @@ def test_it_is_the_loss_of_the_coarser_problem(background):
         "a": 2 * (a * (t == 1)).sum() / (a.sum() + (t == 1).sum()),
         "rest": 2 * (rest * (t == 0)).sum() / (rest.sum() + (t == 0).sum()),
     }
-    _, parts = tversky_cross_entropy(
-        logits[:1], target[:1], present=[[True, True, False, False]], smoothing=0.0, background=background
-    )
+    _, parts = tversky_cross_entropy(logits[:1], target[:1], present=[[True, True, False, False]], smoothing=0.0, background=background)
     assert float(parts["cross_entropy"]) == pytest.approx(cross_entropy, rel=1e-12)
     assert float(parts["tversky"]) == pytest.approx(1 - index["a"] + background * (1 - index["rest"]), rel=1e-12)
     assert parts["dice"][:2].tolist() == pytest.approx([index["rest"], index["a"]])
@@ -144,7 +142,9 @@ def test_a_class_that_no_sample_annotates_has_no_term(pool, options):
 
 
 @pytest.mark.parametrize("pool", ["sample", "batch"])
-@pytest.mark.parametrize("options", [{}, {"power": 0.75, "class_weight": [1, 2, 3, 4]}, {"top_k": 0.3}, {"background": False}, {"ignore": 1}])
+@pytest.mark.parametrize(
+    "options", [{}, {"power": 0.75, "class_weight": [1, 2, 3, 4]}, {"top_k": 0.3}, {"background": False}, {"ignore": 1}]
+)
 @pytest.mark.parametrize("regions", [False, True])
 def test_the_gradient_is_right(pool, options, regions):
     logits, target = example(shape=(2, 3))
