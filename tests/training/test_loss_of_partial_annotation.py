@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from autoseg.data.labels import LabelSet
+from autoseg.errors import PlanError
 from autoseg.planning.schema import CrossEntropyPlan, LossPlan, TverskyPlan
+from autoseg.preprocessing.store import write_case
 from autoseg.training import tversky_cross_entropy
 from autoseg.training.loss import deep_supervision_loss, knows_present, make_loss
 
@@ -263,3 +265,14 @@ def test_a_table_of_another_shape_is_named():
     logits, target = example()
     with pytest.raises(ValueError, match=r"present has shape \(2, 3\)"):
         tversky_cross_entropy(logits, target, present=[[True] * 3] * 2)
+
+
+def test_a_loss_of_ones_own_that_does_not_ask_is_refused_before_training(make_fold, one_case, tmp_path, monkeypatch):
+    (tmp_path / "plain_losses.py").write_text("def plain(loss_plan, outputs):\n    return lambda logits, target: (logits.mean() * 0, {})\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    made = make_fold().again("own", loss__factory="plain_losses:plain")
+    case = one_case(1, 1)
+    case.labels[case.labels == 2] = 0
+    write_case(made.store, case, "key", labels=made.plan.dataset.label_set(), annotated=("left",))
+    with pytest.raises(PlanError, match=r"without an argument `present`, and case case_1 annotates only some classes"):
+        made.train()
