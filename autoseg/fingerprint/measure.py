@@ -96,10 +96,10 @@ def _measure_files(
     The last is what the label values of each case stand for whose label file names its segments, where the dataset declares no labels.
     """
     # A worker holds one case: what its files unpack to as float32, and about as much again for masks and statistics.
-    heaviest = max((sum(_bytes(path) for path in files.images) for files in dataset.cases), default=0)
+    heaviest = max((sum(_bytes(path) for path in files.files()) for files in dataset.cases), default=0)
     processes = worker_count(len(dataset.cases), 0.4 + 8 * heaviest / 2**30, workers)
     # what travels with each case
-    context = replace(dataset, cases=(), groups={}, intensity_kinds={}, labels_present={}, given_folds=None, problems=())
+    context = replace(dataset, cases=(), groups={}, intensity_kinds={}, labels_present={}, given_folds=None, problems=(), key=None)
     found: dict[str, CaseMeasures] = {}
     spread: Spread = {}
     said: dict[str, list[Problem]] = {}
@@ -159,9 +159,8 @@ def _measure_file(dataset: Dataset, orientation: str, files: CaseFiles) -> tuple
 
 
 def _bytes(path: Path) -> int:
-    """Size of a file, or of a series folder; 0 where there is none, which the reader will report."""
-    files = path.iterdir() if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files if file.is_file())
+    """Size of a file; 0 where there is none, which the reader will report."""
+    return path.stat().st_size if path.is_file() else 0
 
 
 @dataclass(frozen=True)
