@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -134,9 +135,13 @@ def _read_case(files: CaseFiles, channels: int, wanted: str, regrid: bool, meant
 
 
 def _named(error: AutosegError, files: CaseFiles) -> AutosegError:
-    """The error, named for its case; without its file where names of files may tell who the patient is."""
+    """The error, named for its case; without any file's name where these may tell who the patient is."""
     named = error.in_case(files.case)
-    return type(named)(named.message, case=named.case, remedy=named.remedy) if files.private else named
+    if not files.private:
+        return named
+    names = {path.name for path in files.files() if len(path.name) > 3}  # shorter ones tell nothing, and may well be a number
+    written = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, names)) or '(?!)'})(?!\w)")
+    return type(named)(written.sub("a file", named.message), case=named.case, remedy=written.sub("a file", named.remedy))
 
 
 def _channels_wanted(pixels: Pixels, channels: int, paths: Sequence[Path], number: int) -> tuple[np.ndarray, list[AutosegError]]:

@@ -153,6 +153,16 @@ def test_no_message_names_a_file_that_could_be_called_like_a_patient(export):
     assert caught.value.file is None and str(caught.value).startswith("case case_0003: it is not a NIfTI file")
 
 
+def test_no_message_names_a_slice_either(export):
+    files = cases(export, "T1*").cases[0]
+    slice_ = files.series[0].planes[2][0]
+    renamed = slice_.rename(slice_.with_name("MEIER_ANNA_3.dcm"))
+    renamed.write_bytes(renamed.read_bytes()[:-100])
+    with pytest.raises(UnreadableFileError, match="cannot be read") as caught:
+        read_case(cases(export, "T1*").cases[0], 1, orientation="lps")
+    assert "MEIER" not in str(caught.value) and str(export) not in str(caught.value)
+
+
 def test_a_folder_a_case_may_hold_several_series(export, tmp_path):
     folder = tmp_path / "cases"
     for number, study in ((0, "1.2.1"), (2, "1.2.3")):
