@@ -31,6 +31,7 @@ DISTINCTIONS = {
 }
 """What may tell the images of one series apart, in the order of asking: name -> (keyword, tag as SimpleITK writes it)."""
 
+_TYPE = list(DISTINCTIONS).index("image type")
 _TAGS = {
     "patient": ("PatientID", "0010|0020"),
     "accession": ("AccessionNumber", "0008|0050"),
@@ -93,7 +94,7 @@ class Slice:
     @property
     def is_localiser(self) -> bool:
         """Whether its type or its series' description says that it only shows where the others lie."""
-        words = (*(str(part).lower() for part in self.distinctions[2] or ()), *self.description.lower().replace("_", " ").split())
+        words = (*(str(part).lower() for part in self.distinctions[_TYPE] or ()), *self.description.lower().replace("_", " ").split())
         return any(word.startswith(("localizer", "localiser", "scout", "topogram", "scanogram", "surview", "survey")) for word in words)
 
 
