@@ -152,7 +152,7 @@ def _fold_plan(
 ) -> Plan:
     """The plan that the fold is trained by: WORK's with switches and `auto` values resolved, or that of the run it repeats."""
     if settings.replay:
-        copy_history(settings.replay, folder, fold)
+        copy_history(settings.replay, folder, fold, log.warning)
     if folder.replayed.is_file():
         return replayed_plan(plan, configuration, settings.replay or folder.path)
     return resolved_plan(plan, folder, epochs=settings.epochs, seconds=seconds, seed=settings.seed, device=settings.device, weights=weights)

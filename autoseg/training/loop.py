@@ -196,10 +196,10 @@ def _one_step(session: Session, samples: Samples) -> None:
     if clock.planned_steps is None:
         state.sums.progress.append(state.progress)
     state.sums.waited += waited
-    clock.note_step(time.monotonic() - began)
-    session.note_time()
     if session.unread.is_due:
         session.read_outcomes()
+    session.note_step(time.monotonic() - began)
+    session.note_time()
     session.line.step(state.sums, _by_name(session, state.sums), clock.seconds_left(state.step))
     if clock.checkpoint_is_due():
         checkpoints.checkpoint(session)

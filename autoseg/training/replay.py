@@ -6,10 +6,12 @@ so that the second run does the same steps, on a CPU with the same number of thr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from autoseg.errors import PlanError
 from autoseg.files import FoldFolder, write_text
@@ -59,8 +61,11 @@ def _progress(row: Mapping[str, Any], done: int, path: Path) -> Sequence[float]:
     return [(done + step) / row["planned_steps"] for step in range(row["steps"])]
 
 
-def copy_history(source: Path, folder: FoldFolder, fold: Fold) -> None:
+def copy_history(source: Path, folder: FoldFolder, fold: Fold, message: Callable[[str], None]) -> None:
     """Have a fold repeat the one in `source`: its history becomes what `folder` goes by.
+
+    Args:
+        message: is told where the repetition may differ in the last bits.
 
     Raises:
         PlanError: it is the same folder; or that fold has not finished, is another fold, or was trained on other cases.
@@ -79,6 +84,11 @@ def copy_history(source: Path, folder: FoldFolder, fold: Fold) -> None:
         )
     if folder.checkpoint.is_file() and not folder.replayed.is_file():
         raise PlanError("this fold was begun already, not as a repetition", file=folder.path, remedy="Delete its folder to train it anew")
+    if about["threads"] != torch.get_num_threads():
+        message(
+            f"It was trained with {about['threads']} threads, this process has {torch.get_num_threads()}: sums are rounded otherwise, and "
+            f"the weights will differ a little. OMP_NUM_THREADS={about['threads']} makes them equal."
+        )
     if not folder.replayed.is_file():
         write_text(folder.replayed, from_here.history.read_text(encoding="utf-8"))
 

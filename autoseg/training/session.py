@@ -24,13 +24,14 @@ READ_EVERY = 2.0  # seconds; a GPU computes ahead of us until we ask it for a nu
 class Unread:
     """Outcomes of steps that still lie on the device.
 
-    cases: of the last batch. since: when they were read last, as time.monotonic().
+    cases: of the last batch. since: when they were read last, as time.monotonic(). seconds: of the steps since then.
     """
 
     device: str
     outcomes: list[Outcome] = field(default_factory=list)
     cases: tuple[str, ...] = ()
     since: float = field(default_factory=time.monotonic)
+    seconds: list[float] = field(default_factory=list)
 
     def add(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
@@ -80,6 +81,14 @@ class Session:
             if not math.isfinite(loss):
                 raise NotFinite(outcome.step, outcome.cases)
             self.state.sums.add(loss, parts, counts)
+
+    def note_step(self, seconds: float) -> None:
+        """A step took so long; a GPU's are known by their mean once they have been read, since before that it was only asked for them."""
+        self.unread.seconds.append(seconds)
+        if not self.unread.outcomes:
+            taken, self.unread.seconds = self.unread.seconds, []
+            for _ in taken:
+                self.clock.note_step(sum(taken) / len(taken))
 
     def note_time(self) -> None:
         """Count the time since the last call as training."""

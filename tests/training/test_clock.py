@@ -8,6 +8,7 @@ import pytest
 
 from autoseg.training import clock as module
 from autoseg.training.clock import Clock
+from autoseg.training.replay import Replay
 
 
 @pytest.fixture
@@ -69,3 +70,38 @@ def test_checkpoints_fall_due(now):
     assert clock.checkpoint_is_due()
     clock.note_checkpoint(1)
     assert not clock.checkpoint_is_due()
+
+
+def test_the_deadline_is_set_anew_once_late_in_a_run_by_time(now):
+    clock = Clock(plan(), reached=0, trained=0, deadline=now.value + 100)
+    assert not clock.revision_is_due()
+    now.value += 81
+    assert clock.revision_is_due() and not clock.revision_is_due()
+    clock.note_step(1)
+    assert clock.has_time_for(10)
+    clock.move_deadline(now.value + 5)
+    assert not clock.has_time_for(10) and clock.progress(1, 0) > 0.9
+    by_epochs = Clock(plan(), reached=0, trained=0, deadline=None)
+    now.value += 1e6
+    assert not by_epochs.revision_is_due()
+
+
+def test_time_left_is_that_to_the_deadline_or_by_the_pace_so_far(now):
+    clock = Clock(plan(), reached=0, trained=0, deadline=now.value + 100)
+    now.value += 30
+    assert clock.seconds_left(3) == 70
+    clock = Clock(plan(), reached=0, trained=0, deadline=None)
+    assert clock.seconds_left(0) is None
+    for _ in range(10):
+        now.value += 2
+        clock.note_step(1.5)
+    assert clock.seconds_left(10) == pytest.approx(40 * 2), "what comes between the steps is counted too"
+
+
+def test_a_replay_goes_by_what_was_and_by_no_clock(now):
+    replay = Replay((5, 2, 5), (0.0, 0.1, 0.2, 0.3, 0.4, 0.45, 0.5, *[0.9] * 5), ({"step": 6, "rate_factor": 0.5, "parts": 1},))
+    clock = Clock(plan(budget=1), reached=0, trained=0, deadline=now.value - 1, replay=replay)
+    assert clock.last_epoch == 3 and [clock.steps_in(e) for e in range(3)] == [5, 2, 5] and clock.repeats
+    assert clock.progress(6, 0.0) == 0.5 and clock.has_time_for(1e9) and not clock.by_time
+    assert clock.changes_at(6) == [{"step": 6, "rate_factor": 0.5, "parts": 1}] and clock.changes_at(5) == []
+    assert [clock.is_over(e) for e in (2, 3)] == [False, True] and clock.planned_steps is None

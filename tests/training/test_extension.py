@@ -142,14 +142,14 @@ def test_a_replay_does_the_same_steps_bit_by_bit(make_fold, monkeypatch):
     assert [change["parts"] for change in rows[-1]["changes"]] == [1, 2]
 
     again = made.again("again", budget_seconds=3)
-    copy_history(made.folder.path, again.folder, again.fold)
+    copy_history(made.folder.path, again.folder, again.fold, print)
     assert again.train().finished
     assert same(made.weights(), again.weights())
     keep = ("epoch", "steps", "loss", "dice", "lr", "progress", "step_progress", "changes")
     assert [{k: r.get(k) for k in keep} for r in history.read_rows(again.folder.history)] == [{k: r.get(k) for k in keep} for r in rows]
 
     torn = made.again("torn", budget_seconds=3)
-    copy_history(made.folder.path, torn.folder, torn.fold)
+    copy_history(made.folder.path, torn.folder, torn.fold, print)
 
     def stop(path, row, append=history.append_row):
         append(path, row)
@@ -169,19 +169,19 @@ def test_a_run_by_epochs_is_repeated_too_and_others_are_refused(make_fold):
     made = make_fold()
     made.train()
     again = made.again("again")
-    copy_history(made.folder.path, again.folder, again.fold)
+    copy_history(made.folder.path, again.folder, again.fold, print)
     again.train()
     assert same(made.weights(), again.weights())
     with pytest.raises(PlanError, match="in its own folder"):
-        copy_history(made.folder.path, made.folder, made.fold)
+        copy_history(made.folder.path, made.folder, made.fold, print)
     with pytest.raises(PlanError, match="that is fold 0 of 4 cases, this is fold 1"):
-        copy_history(made.folder.path, made.again("b").folder, replace(made.fold, name=1))
+        copy_history(made.folder.path, made.again("b").folder, replace(made.fold, name=1), print)
     with pytest.raises(PlanError, match="fold 0 of 4 cases, this is fold 0 of 3"):
-        copy_history(made.folder.path, made.again("b").folder, replace(made.fold, train=made.fold.train[:3]))
+        copy_history(made.folder.path, made.again("b").folder, replace(made.fold, train=made.fold.train[:3]), print)
     other = made.again("c")
     other.train()
     with pytest.raises(PlanError, match="begun already"):
-        copy_history(made.folder.path, other.folder, other.fold)
+        copy_history(made.folder.path, other.folder, other.fold, print)
     other.folder.weights.unlink()
     with pytest.raises(PlanError, match="has not finished"):
-        copy_history(other.folder.path, made.again("d").folder, made.fold)
+        copy_history(other.folder.path, made.again("d").folder, made.fold, print)

