@@ -77,7 +77,7 @@ def weights_written(path, *arguments):
 
 if where == "half a checkpoint":
     torch.save = half_written
-elif where.startswith("before"):
+elif where in ("before the previous", "before the last"):
     Path.replace = renamed
 elif where == "half a history row":
     history.append_row = appended
@@ -110,6 +110,10 @@ class Runs:
         return process
 
 
+def step_of(checkpoint: Path) -> int:
+    return torch.load(checkpoint, weights_only=True)["values"]["step"]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("workers", [0, 1])
@@ -133,11 +137,9 @@ def test_fourteen_kills_and_the_same_weights(make_fold, tmp_path, workers):
         said = process.stdout.read().strip().replace("\n", " | ")
         assert process.wait() == -signal.SIGKILL, f"kill {number} ({where}) came too late: {said}"
         rows = len(history.read_rows(other.folder.history))
-        files = sorted(p.name for p in other.folder.path.iterdir() if p.name.startswith("checkpoint"))
-        print(
-            f"kill {number:2d}, {workers} workers, {where}, after {time.monotonic() - began:.1f} s: {rows} epochs written, "
-            f"{', '.join(files)}; it had said: {said or 'nothing'}"
-        )
+        kept = {path.name: step_of(path) for path in (other.folder.checkpoint, previous_checkpoint(other.folder)) if path.is_file()}
+        at = ", ".join(f"{name} of step {step}" for name, step in kept.items())
+        print(f"kill {number:2d}, {workers} workers, {where}, after {time.monotonic() - began:.1f} s: {rows} epochs written, {at}. {said}")
     process = runs.start()
     print(f"the last run said: {process.stdout.read().strip()}")
     assert process.wait() == 0
@@ -147,9 +149,7 @@ def test_fourteen_kills_and_the_same_weights(make_fold, tmp_path, workers):
     assert rows == others
     left = [p.name for p in other.folder.path.iterdir() if p.name.startswith(".") and p.name != ".lock"]
     assert not left, "nothing half-written stays"
-    files = (other.folder.checkpoint, previous_checkpoint(other.folder))
-    last, previous = (torch.load(path, weights_only=True)["values"]["step"] for path in files)
-    assert last == 100 >= previous
+    assert step_of(other.folder.checkpoint) == 100 >= step_of(previous_checkpoint(other.folder))
 
 
 @pytest.mark.timeout(200)

@@ -250,7 +250,7 @@ def test_a_second_process_on_the_fold_is_refused(make_fold):
 
 def test_ends_on_time_and_spends_the_schedule(make_fold):
     make_fold().train()  # what is compiled or imported once is paid for
-    made = make_fold().again("timed", steps_per_epoch=10)
+    made = make_fold().again("timed", steps_per_epoch=2)
     began = time.monotonic()
     run = made.train(deadline=began + 4)
     took = time.monotonic() - began
