@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,48 +13,9 @@ from autoseg.planning.figures import Figures
 from autoseg.planning.overrides import Given, Request, given_for
 from autoseg.planning.reasons import reason, times
 from autoseg.planning.recipes import FixedPatch, FixedSpacing, FixedTopology, Recipe
-from autoseg.planning.schema import BlocksPlan, ConfigurationPlan, MadeFor, NetworkPlan, Reason
-from autoseg.planning.topology import Design, Fit, Levels, around_given_patch, elements, shrink_to_fit, topology
-
-ALL_3D = ("3d_lowres", "3d_fullres", "3d_cascade_fullres")
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What all configurations share. target: spacing of full resolution, inside order; order: axis order inside."""
-
-    figures: Figures
-    recipe: Recipe
-    machine: MadeFor
-    wanted: Request
-    target: np.ndarray
-    order: tuple[int, int, int]
-
-    def given(self, name: str) -> Given:
-        return given_for(name, self.wanted, self.recipe.rules.configurations.made)
-
-    def median(self, target: np.ndarray, given: Given) -> np.ndarray:
-        """Median size of the cases at a spacing; both in inside order."""
-        values = self.recipe.values.configuration
-        sizes = self.figures.sizes(given.crop or values.crop)
-        order = list(self.order)
-        return spacings.median_shape(self.figures.spacings[:, order], sizes[:, order], target, given.size or values.resampling.size)
-
-    def inside(self, triple: Sequence) -> tuple:
-        """A triple as read (pairs stay) in inside order."""
-        return tuple(triple) if len(triple) == 2 else tuple(triple[axis] for axis in self.order)
-
-
-@dataclass(frozen=True)
-class Shape:
-    """One configuration before it becomes part of the plan; axes inside. median, voxels: of the cases at its spacing."""
-
-    name: str
-    spacing: tuple[float, ...]
-    median: tuple[float, ...]
-    voxels: float
-    fit: Fit
-    given: Given
+from autoseg.planning.schema import ConfigurationPlan, MadeFor, Reason
+from autoseg.planning.shapes import Frame, Shape, configuration_of, shape_of
+from autoseg.planning.topology import Fit
 
 
 def plan_configurations(
@@ -79,7 +39,7 @@ def plan_configurations(
     if "2d" in made:
         shapes["2d"] = _shape_2d(frame, median)
     if not planar and "3d_fullres" in made:
-        full = _shape(frame, "3d_fullres", frame.target, median, float(np.prod(median)) * figures.training_cases)
+        full = shape_of(frame, "3d_fullres", frame.target, median, float(np.prod(median)) * figures.training_cases)
         low, why = _lowres(frame, full) if "3d_lowres" in made else (None, [])
         shapes |= ({} if low is None else {"3d_lowres": low}) | {"3d_fullres": full}
         reasons += why
@@ -87,7 +47,7 @@ def plan_configurations(
         raise PlanError(
             f"recipe {recipe.name} plans 3D networks, and the cases of {figures.name} are 2D images", remedy="Use --recipe auto"
         )
-    configurations = {name: _configuration(frame, shape, "3d_lowres" in shapes) for name, shape in shapes.items()}
+    configurations = {name: configuration_of(frame, shape, "3d_lowres" in shapes) for name, shape in shapes.items()}
     if "3d_lowres" in shapes and "3d_cascade_fullres" in made:
         configurations |= _cascade(frame, shapes["3d_fullres"], configurations)
         reasons.append(_cascade_reason(frame, shapes["3d_lowres"]))
@@ -166,52 +126,6 @@ def _least_edge(recipe: Recipe, given: Given) -> tuple[int, int, int]:
     return (edge, edge, edge)
 
 
-def _design(frame: Frame, given: Given) -> Design:
-    kind = given.kind or frame.recipe.values.configuration.network.kind
-    if kind not in ("unet", "residual_unet"):
-        raise PlanError(f"--set network.kind={kind}: it is unet or residual_unet", remedy="Correct --set")
-    blocks = getattr(frame.recipe.rules.blocks, kind)
-
-    def inside(entries: list[list[int]] | None) -> tuple | None:
-        return None if entries is None else tuple(frame.inside(entry) for entry in entries)
-
-    return Design(
-        residual=kind == "residual_unet",
-        encoder=tuple(given.encoder or blocks.encoder),
-        decoder=tuple(given.decoder or (blocks.decoder,)),
-        outputs=frame.figures.label_entries,
-        features=None if given.features is None else tuple(given.features),
-        strides=inside(given.strides),
-        kernels=inside(given.kernels),
-    )
-
-
-def _shape(frame: Frame, name: str, target: Sequence[float], median: Sequence[float], voxels: float) -> Shape:
-    """Patch, levels and batch of one configuration; axes inside."""
-    rules, given = frame.recipe.rules, frame.given(name)
-    design = _design(frame, given)
-    patch = None if given.patch_size is None else frame.inside(given.patch_size)
-    if isinstance(rules.patch, FixedPatch):
-        fit = _fixed(frame, target, median, design, patch)
-    elif patch is not None:
-        fit = around_given_patch(target, patch, voxels, rules.patch, rules.topology, design, frame.machine.memory_gb)
-    else:
-        fit = shrink_to_fit(target, median, voxels, rules.patch, rules.topology, design, frame.machine.memory_gb)
-    fit = fit if given.batch_size is None else replace(fit, batch=given.batch_size)
-    return Shape(name, tuple(float(s) for s in target), tuple(float(m) for m in median), voxels, fit, given)
-
-
-def _fixed(frame: Frame, target: Sequence[float], median: Sequence[float], design: Design, given: tuple[int, ...] | None) -> Fit:
-    """The recipe's patch, no larger than the median case rounded up to what the strides divide; or the given one."""
-    rule = frame.recipe.rules.patch
-    patch = given or frame.inside(rule.patch_size)
-    levels, features = topology(target, patch, frame.recipe.rules.topology, design)
-    if given is None:
-        fitting = tuple(min(p, math.ceil(m / d) * d) for p, m, d in zip(levels.patch, median, levels.divisor, strict=True))
-        levels = Levels(fitting, levels.strides, levels.kernels)
-    return Fit(levels, features, rule.batch_size, patch, elements(levels, features, design), None)
-
-
 def _shape_2d(frame: Frame, median: np.ndarray) -> Shape:
     given = frame.given("2d")
     target = frame.target[1:] if given.spacing is None else np.array(given.spacing, dtype=float)
@@ -220,7 +134,7 @@ def _shape_2d(frame: Frame, median: np.ndarray) -> Shape:
         raise PlanError(
             f"recipe {frame.recipe.name} has a fixed 3D patch and cannot plan 2d", remedy="Leave 2d out of rules.configurations.made"
         )
-    return _shape(frame, "2d", target, plane, float(np.prod(median)) * frame.figures.training_cases)
+    return shape_of(frame, "2d", target, plane, float(np.prod(median)) * frame.figures.training_cases)
 
 
 def _lowres(frame: Frame, full: Shape) -> tuple[Shape | None, list[Reason]]:
@@ -232,7 +146,7 @@ def _lowres(frame: Frame, full: Shape) -> tuple[Shape | None, list[Reason]]:
     if given.spacing is not None:
         target = np.array(frame.inside(given.spacing), dtype=float)
         median = np.array(full.spacing) / target * np.array(full.median)
-        low = _shape(frame, "3d_lowres", target, [round(m) for m in median], float(np.prod(median)) * frame.figures.training_cases)
+        low = shape_of(frame, "3d_lowres", target, [round(m) for m in median], float(np.prod(median)) * frame.figures.training_cases)
         return low, [reason("configurations.3d_lowres.spacing", low.spacing, "You gave it", "you gave another")]
     patch, voxels = math.prod(full.fit.levels.patch), whole
     while patch / voxels < rule.below:
@@ -241,7 +155,7 @@ def _lowres(frame: Frame, full: Shape) -> tuple[Shape | None, list[Reason]]:
         target[finer if finer.any() else slice(None)] *= rule.step
         median = np.array(full.spacing) / target * np.array(full.median)
         voxels = float(np.prod(median))
-        low = _shape(frame, "3d_lowres", target, [round(m) for m in median], voxels * frame.figures.training_cases)
+        low = shape_of(frame, "3d_lowres", target, [round(m) for m in median], voxels * frame.figures.training_cases)
         patch = math.prod(low.fit.levels.patch)
     if low is not None and whole / voxels < rule.least_gain:
         low = None
@@ -258,46 +172,13 @@ def _lowres(frame: Frame, full: Shape) -> tuple[Shape | None, list[Reason]]:
     return low, [reason("configurations.3d_lowres.spacing", value, why, "the cases were smaller or the memory larger", **facts)]
 
 
-def _configuration(frame: Frame, shape: Shape, has_lowres: bool) -> ConfigurationPlan:
-    """The plan's entry, axes as read."""
-    values, given, fit = frame.recipe.values.configuration, shape.given, shape.fit
-    dimension = len(shape.spacing)
-
-    def read(axes: Sequence) -> list:
-        return list(axes) if dimension == 2 else spacings.as_read(axes, frame.order)
-
-    encoder, decoder = _design(frame, given).units(len(fit.features))
-    network = values.network.model_dump() | {"kind": given.kind or values.network.kind}
-    pooled = {"always": True, "never": False, "peer": shape.name == "2d" or (shape.name == "3d_fullres" and has_lowres)}
-    return ConfigurationPlan(
-        spacing=read(shape.spacing),
-        median_shape=read(shape.median),
-        patch_size=read(fit.levels.patch),
-        batch_size=fit.batch,
-        transpose=None if frame.order == (0, 1, 2) else frame.order,
-        crop=values.crop,
-        padding=values.padding,
-        normalise_in_mask=[False] * len(frame.figures.channels),
-        resampling=values.resampling,
-        network=NetworkPlan(
-            **network,
-            dimension=dimension,
-            features=list(fit.features),
-            strides=[read(s) for s in fit.levels.strides],
-            kernels=[read(k) for k in fit.levels.kernels],
-            blocks=BlocksPlan(encoder=list(encoder), decoder=list(decoder)),
-        ),
-        pool_loss_over_batch=pooled[frame.recipe.rules.configurations.pool_loss],
-        previous_stage=None,
-        next_stage=None,
-    )
-
-
 def _cascade(frame: Frame, full: Shape, made: dict[str, ConfigurationPlan]) -> dict[str, ConfigurationPlan]:
     """The second stage: full resolution, which also sees what the first stage found."""
     given = frame.given("3d_cascade_fullres")
-    own = full if given == full.given else _shape(frame, "3d_cascade_fullres", full.spacing, full.median, full.voxels)
-    second = _configuration(frame, replace(own, name="3d_fullres"), True).model_copy(update={"previous_stage": "3d_lowres"})
+    by_forecast = getattr(frame.recipe.rules.patch, "share_of_memory", None) is not None  # it has more channels than full resolution
+    alike = given == full.given and not by_forecast
+    own = full if alike else shape_of(frame, "3d_cascade_fullres", full.spacing, full.median, full.voxels)
+    second = configuration_of(frame, replace(own, name="3d_fullres"), True).model_copy(update={"previous_stage": "3d_lowres"})
     first = made["3d_lowres"].model_copy(update={"next_stage": "3d_cascade_fullres"})
     return {"3d_lowres": first, "3d_cascade_fullres": second}
 
@@ -336,6 +217,9 @@ def _reasons(frame: Frame, shape: Shape, plan: ConfigurationPlan) -> list[Reason
             patch += ", rounded up to what the network's levels divide; the machine bears that"
         facts |= {"limit": fit.limit, "shrunk": fit.shrunk}
         change = "the cases were smaller, the voxels coarser, or the machine's memory or kind another"
+    if fit.needed_gb is not None:
+        patch += _forecast_reason(fit, frame.machine)
+        facts |= {"forecast_gb": round(fit.needed_gb, 2), "allowed_gb": round(fit.allowed_gb, 2)}
     reasons = [reason(f"{key}.patch_size", plan.patch_size, patch, change, **facts)]
     if shape.name != "2d" or "3d_fullres" not in frame.recipe.rules.configurations.made:
         deepest = [p // d for p, d in zip(plan.patch_size, plan.network.divisor, strict=True)]
@@ -349,6 +233,14 @@ def _reasons(frame: Frame, shape: Shape, plan: ConfigurationPlan) -> list[Reason
         reasons.append(reason(f"{key}.network.strides", plan.network.strides, depth, change, levels=len(fit.features)))
     reasons.append(_batch_reason(key, frame, shape))
     return reasons
+
+
+def _forecast_reason(fit: Fit, machine: MadeFor) -> str:
+    why = (
+        f". A training step is forecast to take {fit.needed_gb:.1f} GB; of the {machine.memory_gb:g} GB of {machine.device} memory "
+        f"{fit.allowed_gb:.1f} GB are for it"
+    )
+    return why if fit.needed_gb <= fit.allowed_gb else f"{why}, so it may well not fit"
 
 
 def _fixed_patch_reason(rule: FixedPatch, plan: ConfigurationPlan) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -20,7 +19,8 @@ from autoseg.planning.forecast import forecast
 from autoseg.planning.intensity import plan_intensity
 from autoseg.planning.reasons import reason
 from autoseg.planning.recipes import Recipe
-from autoseg.planning.schema import ConfigurationPlan, DatasetPlan, MadeFor, OriginalMedian, Plan, Reason, StageForecast
+from autoseg.planning.schema import ConfigurationPlan, DatasetPlan, MadeFor, OriginalMedian, Plan, Reason
+from autoseg.planning.taking import taken_configurations, taken_intensity
 from autoseg.planning.training import label_groups, plan_evaluation, plan_prediction, plan_training
 
 
@@ -45,13 +45,17 @@ def decide(figures: Figures, recipe: Recipe, *, made_for: MadeFor, options: dict
     machine = _machine(recipe, made_for, wanted)
     recipe = overrides.recipe_with(recipe.for_device(machine.device), wanted)
 
-    configurations, reasons = plan_configurations(figures, recipe, machine, wanted)
-    intensity, masks, why_intensity = plan_intensity(figures, recipe.rules.intensity, recipe.values.configuration.crop, wanted)
+    if recipe.taken is None:
+        configurations, reasons = plan_configurations(figures, recipe, machine, wanted)
+        intensity, masks, why_intensity = plan_intensity(figures, recipe.rules.intensity, recipe.values.configuration.crop, wanted)
+    else:
+        configurations, reasons = taken_configurations(figures, recipe.taken, wanted)
+        intensity, masks, why_intensity = taken_intensity(figures, recipe.taken, recipe.rules.intensity, wanted)
     configurations = {name: c.model_copy(update={"normalise_in_mask": masks}) for name, c in configurations.items()}
     default, why_default = _default(recipe, configurations, figures, wanted)
     training, why_training = plan_training(figures, recipe, configurations[default[0]], wanted)
     folds, why_folds = plan_folds(figures, recipe, wanted)
-    reasons = [*why_default, *reasons, *why_intensity, *why_training, *why_folds]
+    reasons = [_why_machine(recipe, machine), *why_default, *reasons, *why_intensity, *why_training, *why_folds]
 
     made = Plan(
         autoseg_version=__version__,
@@ -74,7 +78,7 @@ def decide(figures: Figures, recipe: Recipe, *, made_for: MadeFor, options: dict
     made = overrides.write_into(made, wanted)
     reasons += _given(wanted, made, reasons)
     reasons += _notes(recipe, made, reasons)
-    return made.model_copy(update={"forecast": _forecast(made, figures), "reasons": reasons})
+    return made.model_copy(update={"forecast": forecast(made, figures), "reasons": reasons})
 
 
 def _regridding(made: Plan) -> Plan:
@@ -92,6 +96,25 @@ def reading_orientation(recipe: Recipe, options: dict[str, Any]) -> str:
 def _machine(recipe: Recipe, made_for: MadeFor, wanted: overrides.Request) -> MadeFor:
     machine = made_for if recipe.obeys_machine else recipe.reference_machine
     return machine if wanted.memory_gb is None else machine.model_copy(update={"memory_gb": wanted.memory_gb})
+
+
+def _why_machine(recipe: Recipe, machine: MadeFor) -> Reason:
+    """For what the plan was made, and what that means."""
+    value, memory = machine.model_dump(), f"{machine.memory_gb:g} GB"
+    if not recipe.obeys_machine:
+        why, change = (
+            f"The recipe {recipe.name} always plans for its own machine: {machine.device} with {memory}",
+            "the recipe were another",
+        )
+        return reason("made_for", value, why, change)
+    if machine.device == "cpu":
+        why = (
+            f"It was made for a CPU with {memory} of RAM: patch, batch, width and number of steps are such that a CPU trains a fold within "
+            "hours, not such that its RAM is full"
+        )
+    else:
+        why = f"It was made for {machine.device} with {memory} of memory, which patch and batch fill as far as that helps"
+    return reason("made_for", value, why, "it were made for another: --device cuda --memory GB, also where there is none")
 
 
 def _default(
@@ -153,18 +176,6 @@ def _dataset(figures: Figures, recipe: Recipe) -> DatasetPlan:
             shape=tuple(round(float(n)) for n in np.percentile(sizes, 50, axis=0)),
         ),
     )
-
-
-def _forecast(made: Plan, figures: Figures) -> dict[str, StageForecast]:
-    outputs, median = made.dataset.label_set().outputs, made.dataset.original_median
-    result = {}
-    for name, configuration in made.configurations.items():
-        volume = math.prod(configuration.median_shape)
-        if configuration.network.dimension == 2:  # the slices' axis is never resampled
-            volume *= median.shape[0 if configuration.transpose is None else configuration.transpose[0]]
-        sizes = {"channels": len(made.dataset.channels), "outputs": outputs, "cases": len(figures.cases), "volume": volume}
-        result[name] = forecast(configuration, made.training, **sizes)
-    return result
 
 
 def _given(wanted: overrides.Request, made: Plan, reasons: list[Reason]) -> list[Reason]:

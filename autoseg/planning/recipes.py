@@ -17,11 +17,15 @@ from pydantic import Field
 
 from autoseg.errors import PlanError
 from autoseg.files import SCHEMA_VERSION
+from autoseg.planning.plan_file import read_plan
 from autoseg.planning.problems import validated
 from autoseg.planning.schema import (
+    ConfigurationPlan,
     Count,
     EvaluationPlan,
     FoldsPlan,
+    IntensityPlan,
+    Kind,
     LargestComponent,
     MadeFor,
     NormPlan,
@@ -80,6 +84,9 @@ class MemoryPatch(Part):
     reference_batch: ByDimension
     reference_gb: Positive
     grows_with_memory: bool = Field(description="Whether more memory than `reference_gb` allows more.")
+    share_of_memory: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        description="Share of the device's memory that the forecast of a training step may reach; null: the elements alone decide."
+    )
     shrink: Literal["per_two", "per_sample"] = Field(description="Whether the count is compared per two samples of the reference batch.")
     covered: Positive = Field(description="Largest share of all voxels that one batch may show.")
     smallest_batch: Count
@@ -241,6 +248,17 @@ class Note(Part):
     would_change_if: str
 
 
+class Taken(Part):
+    """What is taken from a plan that was made for other data, so that networks trained there can start here."""
+
+    origin: str = Field(description="Whose plan it was, in words.")
+    channels: list[str] | None = Field(description="Its channels; null if the file does not say.")
+    labels: list[str] | None = Field(description="Its labels or regions; null if the file does not say.")
+    default_configurations: list[str]
+    configurations: dict[str, ConfigurationPlan]
+    intensity: list[dict[Kind, IntensityPlan]] = Field(description="For each channel by its place: kind -> steps.")
+
+
 class Recipe(Part):
     """A named way to make a plan."""
 
@@ -252,6 +270,7 @@ class Recipe(Part):
     values: Values
     notes: list[Note]
     machines: dict[Device, dict[str, Any]] = Field(description="Differences for a kind of device.")
+    taken: Taken | None = Field(default=None, description="Configurations and intensities of another plan, which rules then leave alone.")
 
     def changed(self, difference: Mapping[str, Any], *, what: str) -> Recipe:
         """This recipe with some keys changed.
@@ -291,21 +310,69 @@ def list_recipes() -> list[str]:
 
 
 def load_recipe(name_or_path: str | Path) -> Recipe:
-    """A recipe by name, or from a file (anything with a separator or the ending .json).
+    """A recipe by name or from a file; of another WORK, its plan.json or nnU-Net's plans.json a recipe that plans like it.
+
+    Args:
+        name_or_path: a name of `list_recipes`, or a path: anything with a separator, the ending .json, or a folder that is there.
 
     Raises:
         PlanError: no such recipe, or one that is not valid.
     """
-    content = _content(str(name_or_path), ())
-    return validated(Recipe, content, what=f"recipe {Path(name_or_path).name}", remedy="Correct the recipe; plans/*.json are examples")
+    name = str(name_or_path)
+    if not _is_path(name):
+        return _named(name)
+    file = _file_in(Path(name))
+    content = _json(file)
+    if content.get("schema") == f"autoseg.plan/{SCHEMA_VERSION}":
+        from autoseg.planning.taking import recipe_from_plan
+
+        return recipe_from_plan(read_plan(file))
+    if "plans_name" in content and "configurations" in content:
+        from autoseg.planning.nnunet_recipe import recipe_from_nnunet
+
+        return recipe_from_nnunet(content, file, {name: _named(name) for name in list_recipes() if name.startswith("nnunet")})
+    return _named(name)
+
+
+def _named(name: str) -> Recipe:
+    return validated(Recipe, _content(name, ()), what=f"recipe {Path(name).name}", remedy="Correct the recipe; plans/*.json are examples")
+
+
+def _is_path(name: str) -> bool:
+    return name.endswith(".json") or "/" in name or "\\" in name or (name not in list_recipes() and Path(name).is_dir())
+
+
+def _file_in(path: Path) -> Path:
+    """The plan that a folder holds, or the file itself."""
+    if not path.is_dir():
+        return path
+    found = next((path / name for name in ("plan.json", "plans.json", "nnUNetPlans.json") if (path / name).is_file()), None)
+    if found is None:
+        others = sorted(path.glob("*Plans*.json"))
+        if len(others) != 1:
+            raise PlanError(
+                f"{path.name} holds no plan.json of autoseg and no plans.json of nnU-Net", remedy="Give a WORK folder or a plan's file"
+            )
+        found = others[0]
+    return found
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """A JSON object; {} if it is no file, which `_content` refuses in words."""
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise PlanError(f"it is no JSON ({error})", file=file, remedy="Correct the file") from error
+    return content if isinstance(content, dict) else {}
 
 
 def _content(name: str, heirs: tuple[str, ...]) -> dict[str, Any]:
     """A recipe's JSON with what it inherits filled in."""
     if name in heirs:
         raise PlanError(f"recipe {name} inherits from itself", remedy="Correct `inherits`")
-    is_file = name.endswith(".json") or "/" in name or "\\" in name
-    source = Path(name) if is_file else resources.files("autoseg.plans") / f"{name}.json"
+    source = Path(name) if _is_path(name) else resources.files("autoseg.plans") / f"{name}.json"
     if not source.is_file():
         raise PlanError(f"there is no recipe {name!r}", remedy=f"Use one of {', '.join(list_recipes())}, or a recipe file")
     try:

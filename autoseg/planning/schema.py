@@ -553,10 +553,18 @@ class ConfigurationPlan(Part):
 
 
 class StageForecast(Part):
-    """What one configuration will need, by formula."""
+    """What one configuration will need, by formula, in GB of 2^30 bytes; how long it takes stands in forecast.json."""
 
-    training_memory_gb: float = Field(description="Peak memory of a training step beyond the imports.")
-    disk_gb: float = Field(description="Preprocessed cases.")
+    training_memory_gb: float = Field(
+        description="Peak memory of the training device during a step. On a CPU it is RAM beyond what the imports take, within 15 %; for "
+        "CUDA it is the same formula without what only a CPU does, and unverified."
+    )
+    training_ram_gb: float = Field(description="RAM of training beside that: the imports, waiting samples, one process that makes them.")
+    prediction_memory_gb: float = Field(description="Peak memory of the device while the largest case is predicted by all folds together.")
+    prediction_ram_gb: float = Field(description="RAM beside that, the imports included.")
+    preprocessing_ram_gb: float = Field(description="RAM of one preprocessing worker at the largest case, the imports included.")
+    disk_gb: float = Field(description="Preprocessed cases, compressed as on average.")
+    checkpoints_gb: float = Field(description="Checkpoints and weights of one fold.")
 
 
 class Reason(Part):

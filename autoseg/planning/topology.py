@@ -57,6 +57,7 @@ class Fit:
 
     start: the patch before shrinking. elements: feature-map elements of one sample. limit: what they had to stay within.
     by_memory, by_data: the batch that the limit allows, and the one that the share of all voxels allows.
+    needed_gb, allowed_gb: forecast of a training step, and what it had to stay within, where a forecast decided too.
     """
 
     levels: Levels
@@ -68,6 +69,8 @@ class Fit:
     shrunk: int = 0
     by_memory: int | None = None
     by_data: int | None = None
+    needed_gb: float | None = None
+    allowed_gb: float | None = None
 
 
 def pool(spacing: Sequence[float], patch: Sequence[float], smallest_edge: int, *, levels: int | None = None, exact: bool = False) -> Levels:
@@ -189,20 +192,19 @@ def shrink_to_fit(
     rule: MemoryPatch,
     shape: PoolingTopology | FixedTopology,
     design: Design,
-    memory_gb: float,
+    limit: float,
 ) -> Fit:
     """The largest patch within the limit, shrunk along its relatively longest axis, and its batch (peer 2.5).
 
     Args:
         spacing, median: mm and median size of the configuration's cases.
         voxels: of all cases together at this spacing; in 2D too those of the volumes.
-        memory_gb: memory of the device that trains.
+        limit: feature-map elements that are allowed; see `limit_of`.
 
     Raises:
         ResourceError: nothing is small enough.
     """
     dimension = len(spacing)
-    limit = limit_of(rule, dimension, memory_gb)
     factor = 2 / rule.reference_batch.of(dimension) if rule.shrink == "per_two" else 1.0
     start = initial_patch(spacing, median, rule.initial_edge.of(dimension))
     levels, features = topology(spacing, start, shape, design)
@@ -217,7 +219,8 @@ def shrink_to_fit(
         patch[axis] -= step
         if step == 0 or patch[axis] <= 0 or max(patch) < LEAST_USE:
             raise ResourceError(
-                f"no patch worth training fits in the memory of {memory_gb:g} GB",
+                f"no patch worth training fits in the memory: feature maps may have {max(limit, 0):,.0f} elements, a patch of "
+                f"{' x '.join(map(str, levels.patch))} voxels has {count * factor:,.0f}",
                 remedy="Allow more --memory, a coarser spacing or fewer network.features",
             )
         levels, features = topology(spacing, patch, shape, design)
@@ -242,9 +245,9 @@ def around_given_patch(
     rule: MemoryPatch,
     shape: PoolingTopology | FixedTopology,
     design: Design,
-    memory_gb: float,
+    limit: float,
 ) -> Fit:
     """Levels, widths and batch for a patch that the user gave."""
     levels, features = topology(spacing, patch, shape, design, exact=True)
-    fit = Fit(levels, features, 0, tuple(patch), elements(levels, features, design), limit_of(rule, len(patch), memory_gb))
+    fit = Fit(levels, features, 0, tuple(patch), elements(levels, features, design), limit)
     return _with_batch(fit, voxels, rule)
