@@ -32,7 +32,7 @@ def plan_training(figures: Figures, recipe: Recipe, first: ConfigurationPlan, wa
     training = recipe.values.training
     loss, reasons = _loss(figures, recipe, training.loss)
     augmentation, more = plan_sides(figures, recipe, training.augmentation, wanted)
-    augmentation, yet = _rotations(recipe.rules.rotation, augmentation, first)
+    augmentation, yet = _rotations(recipe.rules.rotation, augmentation, first, wanted)
     reasons += more + yet
     return training.model_copy(update={"loss": loss, "augmentation": augmentation}), reasons
 
@@ -49,11 +49,13 @@ def _loss(figures: Figures, recipe: Recipe, loss: LossPlan) -> tuple[LossPlan, l
     ]
 
 
-def _rotations(rule: RotationRule, plan: AugmentationPlan, first: ConfigurationPlan) -> tuple[AugmentationPlan, list[Reason]]:
+def _rotations(
+    rule: RotationRule, plan: AugmentationPlan, first: ConfigurationPlan, wanted: Request
+) -> tuple[AugmentationPlan, list[Reason]]:
     """Angles that suit the patch (peer 4.5): thick slices and 2D patches turn in their plane only."""
     if rule.rule == "as_written":
         return plan, []
-    patch = first.inside().patch_size
+    patch, thick = first.inside().patch_size, None
     stacked = 0 if first.transpose is None else first.transpose[0]
     if first.network.dimension == 2:
         oblong = max(patch) / min(patch) > rule.oblong
@@ -62,11 +64,13 @@ def _rotations(rule: RotationRule, plan: AugmentationPlan, first: ConfigurationP
         why = "2D patches turn in their plane" + (", little since their sides are unequal" if oblong else "")
     elif max(patch) / patch[0] > rule.thick:
         angles = [0.0, 0.0, 0.0]
-        angles[stacked] = rule.in_plane_degrees
-        why = "The patch is a thin stack of slices: turning it out of their plane would mix voxels that are far apart"
+        angles[stacked], thick = rule.in_plane_degrees, stacked
+        why = "The patch is a thin stack of slices: turning or stretching it out of their plane would mix voxels that are far apart"
     else:
         angles = [rule.degrees] * 3
         why = "The patch is about as long in every direction, so that it turns about every axis"
+    if "training.augmentation.thick_axis" not in wanted.settings:
+        plan = plan.model_copy(update={"thick_axis": thick})
     ranges = {axis: (-angle, angle) for axis, angle in zip("zyx", angles, strict=True) if angle}
     turned = [t.model_copy(update={"ranges": ranges}) if t.do == "rotate" else t for t in plan.transforms]
     if not any(isinstance(t, TransformPlan) and t.do == "rotate" for t in turned):

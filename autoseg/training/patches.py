@@ -158,11 +158,11 @@ def _by_our_own(
     plan: AugmentationPlan | None, wanted: augment.Wanted, stored: StoredCase, rng: np.random.Generator
 ) -> tuple[np.ndarray | Material, np.ndarray, np.ndarray | None]:
     """The same by our own transforms; the image is left to the device that trains, as what it is made of, if the plan says so."""
-    from autoseg.training.augmentation.material import moved, patch, read
+    from autoseg.training.augmentation.material import labels_alone, patch, read
 
     material, labels = read(wanted, stored, rng)
     if plan is not None and plan.device == "training":
-        image, (_, labels) = material, moved(material, material.image[:0], labels)
+        image, labels = material, labels_alone(material, labels)
     else:
         image, labels = patch(material, labels)
         image = image if wanted.dimension == 3 else image[:, 0]

@@ -107,6 +107,7 @@ def test_items_9_10_augmentation(paper):
         "rotate": {"z": (-15, 15), "y": (-15, 15), "x": (-15, 15)},
         "scale": {"factor": (0.85, 1.25)},
     }
+    assert (a.conventions, a.thick_axis, a.plug_ins) == ("batchgenerators", None, [])
     assert (a.mirror_axes, a.mirror_probability, a.mirror_sides) == ([0, 1, 2], 0.5, "blind")
     assert a.interpolation == (3, 0)
     assert a.statistics == "volume"

@@ -303,6 +303,48 @@ def test_equal_tickets_equal_samples_whatever_came_between(statistics, each_back
     assert not np.array_equal(other.image, first[0].image)
 
 
+def test_slices_of_a_thick_stack_are_never_mixed(each_backend):
+    """Each slice has a value of its own: after any spatial step a patch's slice still has one, and the label that belongs to it."""
+    stored = volume((12, 28, 32))
+    stored.voxels[0] = np.arange(12, dtype=np.float32)[:, None, None]
+    stored.classes[:] = np.arange(12, dtype=np.uint8)[:, None, None]
+    spatial = [("rotate", {"z": (-40, 40)}), ("scale", {"factor": (0.8, 1.2)}), ("elastic", {"alpha": (0, 90), "sigma": (5, 7)})]
+    made = source(plan(spatial, 1, mirror_sides="blind", thick_axis=0, interpolation=(1, 0)), (5, 16, 16))
+    for step in range(8):
+        sample = make_sample(made, stored, Ticket("train", step, 0))
+        middle = sample.image[0, :, 6:10, 6:10]
+        assert np.ptp(middle, axis=(1, 2)).max() < 1e-5 and np.all(np.abs(np.diff(middle[:, 0, 0])) > 0.99)
+        np.testing.assert_allclose(sample.labels[:, 6:10, 6:10], middle, atol=1e-5)
+
+
+def test_plugged_transforms_come_last_and_repeat(each_backend):
+    rician = {"transform": "noise_transforms.RicianNoiseTransform", "arguments": {"noise_variance": [1, 1]}, "probability": 1}
+    stored, ticket = volume(channels=2), Ticket("train", 0, 0)
+    plain = make_sample(source(only("scale")), stored, ticket)
+    made = source(only("scale", plug_ins=[rician]))
+    first, again = make_sample(made, stored, ticket), make_sample(made, stored, ticket)
+    np.testing.assert_array_equal(first.image, again.image)
+    np.testing.assert_array_equal(first.labels, plain.labels)
+    assert 0.3 < np.abs(first.image - plain.image).mean() < 1.5
+    assert make_sample(source(only("scale", plug_ins=[rician]), (16, 16)), stored, ticket).image.shape == (2, 16, 16)
+
+
+def test_an_image_can_be_left_to_the_device_that_trains():
+    """What is then made of it there equals what the CPU makes; labels are made already."""
+    from autoseg.training.step import sample_image
+
+    transforms = [t for t in PAPER if t[0] != "noise"]  # a device has noise of its own
+    for patch in ((16, 16, 16), (16, 20)):
+        for step in range(4):
+            stored, ticket = volume(channels=2), Ticket("train", step, 0)
+            here, there = (
+                make_sample(source(plan(transforms, 0.5, device=device), patch), stored, ticket) for device in ("cpu", "training")
+            )
+            np.testing.assert_array_equal(here.labels, there.labels)
+            assert not isinstance(there.image, np.ndarray)
+            np.testing.assert_allclose(sample_image(there, "cpu").numpy(), here.image, atol=2e-4)
+
+
 def test_global_generators_are_left_as_they_were(each_backend):
     made, stored = source(plan(probability=1)), volume()
     np.random.seed(4)

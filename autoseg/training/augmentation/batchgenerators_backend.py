@@ -46,7 +46,7 @@ def changed(wanted: Wanted, stored: Volume, rng: np.random.Generator) -> tuple[n
     flat = 3 - wanted.dimension  # 1 for a slice, whose axis is no axis of the patch
     if spatial:
         points = centred_points(spatial, place.size[flat:], rng, wanted.thick_axis)
-        points += np.array(place.centre[flat:]).reshape(-1, *[1] * wanted.dimension)
+        points += np.array(wanted.centre[flat:]).reshape(-1, *[1] * wanted.dimension)
         needed = (*place.box[:flat], *needed_box(points, stored.shape[flat:], plan.interpolation[0]))
     else:
         needed = overlap(place.box, stored.shape)

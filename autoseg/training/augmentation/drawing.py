@@ -66,6 +66,13 @@ class Wanted:
         return self.plan.thick_axis if self.plan is not None and self.dimension == 3 else None
 
     @property
+    def centre(self) -> tuple[float, ...]:
+        """Where the patch's middle lies: between voxels, but for slices, which are not mixed with their neighbours."""
+        place, apart = self.place, self.thick_axis if self.dimension == 3 else 0
+        whole = [start + (size - 1) / 2 for start, size in zip(place.start, place.size, strict=True)]
+        return tuple(whole[axis] if axis == apart else place.centre[axis] for axis in range(3))
+
+    @property
     def needs_whole_volume(self) -> bool:
         """Whether an intensity transform must see all of the volume to change a patch of it as the plan says.
 
@@ -121,7 +128,8 @@ def check(plan: AugmentationPlan) -> None:
     """Whether every transform names the ranges that it draws from, and the backend can do what is asked.
 
     Raises:
-        PlanError: a range is missing or unknown; a spline order that the native backend lacks; batchgenerators on another device.
+        PlanError: a range is missing or unknown; a spline order that the native backend lacks; a plug-in that isn't there;
+            batchgenerators on another device.
     """
     for number, transform in enumerate(plan.transforms):
         wanted, found = set(RANGES[transform.do]), set(transform.ranges)
@@ -137,6 +145,11 @@ def check(plan: AugmentationPlan) -> None:
                 f"training.augmentation.interpolation asks for order {order} of the {what}; the native backend has {list(orders)}",
                 remedy="Choose one of these, or backend batchgenerators",
             )
+    if plan.plug_ins:
+        from autoseg.training.augmentation.batchgenerators_backend import plugged_class
+
+        for plug_in in plan.plug_ins:
+            plugged_class(plug_in)
     if plan.device == "training" and in_processes(plan):
         raise PlanError(
             "training.augmentation.device is training, but batchgenerators' transforms work on the CPU only",

@@ -67,7 +67,7 @@ def read(wanted: Wanted, stored: Volume, rng: np.random.Generator) -> tuple[Mate
     """
     plan, place = wanted.plan, wanted.place
     warp, changes = draw_warp(wanted, rng), draw_changes(wanted, stored.channels, rng)
-    field, centre = bent(warp, place.size), _centre(wanted)
+    field, centre = bent(warp, place.size), wanted.centre
     if warp is None:
         needed = overlap(place.box, stored.shape)
     else:
@@ -93,13 +93,6 @@ def read(wanted: Wanted, stored: Volume, rng: np.random.Generator) -> tuple[Mate
     ), np.stack(labels)
 
 
-def _centre(wanted: Wanted) -> tuple[float, ...]:
-    """Where the patch's middle lies: between voxels, but for slices, which are not mixed with their neighbours."""
-    place, apart = wanted.place, wanted.thick_axis if wanted.dimension == 3 else 0
-    whole = [start + (size - 1) / 2 for start, size in zip(place.start, place.size, strict=True)]
-    return tuple(whole[axis] if axis == apart else place.centre[axis] for axis in range(3))
-
-
 def patch(material: Material, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The patch's image and labels, made on the CPU.
 
@@ -120,7 +113,7 @@ def patch(material: Material, labels: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def moved(material: Material, image: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Image (C, ...) and labels (L, ...) of the needed box, resampled or cut out, mirrored. C or L may be 0."""
+    """Image (C, ...) and labels (L, ...) of the needed box, resampled or cut out, mirrored. C may be 0."""
     if material.warp is not None:
         return resample(
             image,
@@ -134,13 +127,17 @@ def moved(material: Material, image: np.ndarray, labels: np.ndarray) -> tuple[np
             mirrored=material.mirrored,
         )
     inner = within(material.needed, material.wanted)
-    if material.padding == "minimum":
-        widths = [(part.start, size - part.stop) for part, size in zip(inner, material.size, strict=True)]
-        image, image_inner = np.pad(image, [(0, 0), *widths], "minimum") if len(image) else image, (slice(None),) * 3
-    else:
-        image_inner = inner
     new_image, new_labels = np.zeros((len(image), *material.size), np.float32), np.zeros((len(labels), *material.size), labels.dtype)
     axes = [axis + 1 for axis in material.mirrored]
-    np.flip(new_image, axes)[(slice(None), *image_inner)] = image
     np.flip(new_labels, axes)[(slice(None), *inner)] = labels
+    if material.padding == "minimum" and len(image):
+        widths = [(part.start, size - part.stop) for part, size in zip(inner, material.size, strict=True)]
+        image, inner = np.pad(image, [(0, 0), *widths], "minimum"), (slice(None),) * 3
+    np.flip(new_image, axes)[(slice(None), *inner)] = image
     return new_image, new_labels
+
+
+def labels_alone(material: Material, labels: np.ndarray) -> np.ndarray:
+    """The patch's labels (L, *size), where the image is left to the device that trains."""
+    nothing = np.zeros((0, *labels.shape[1:]), np.float32)
+    return moved(material, nothing, labels)[1]

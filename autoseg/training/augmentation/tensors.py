@@ -49,7 +49,9 @@ def change_intensity(image: Tensor, changes: Sequence[Change], conventions: str,
             elif change.do == "noise":
                 channels[c] = channels[c] + value * torch.randn(image.shape[1:], generator=generator, device=image.device)
             else:
-                bands = blur_bands(image.shape[1:], value, conventions) if change.do == "blur" else low_resolution_bands(image.shape[1:], value)
+                bands = (
+                    blur_bands(image.shape[1:], value, conventions) if change.do == "blur" else low_resolution_bands(image.shape[1:], value)
+                )
                 channels[c] = _along_axes(channels[c][None], bands)[0]
     return torch.stack(channels)
 
