@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from autoseg.errors import AutosegError, ResourceError
+from autoseg.memory import free_ram_gb
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -43,12 +44,9 @@ def worker_count(items: int, memory_gb: float, wanted: int | None = None) -> int
         items: how many items there are.
         memory_gb: what one worker needs at most, imports included.
     """
-    import psutil
-
     if wanted is not None:
         return max(0, min(wanted, items))
-    free = psutil.virtual_memory().available / 2**30
-    return max(1, min(available_cores(), items, int(0.8 * free / max(memory_gb, 1e-3))))
+    return max(1, min(available_cores(), items, int(0.8 * free_ram_gb() / max(memory_gb, 1e-3))))
 
 
 def map_cases(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import psutil
 import torch
 from torch import nn
 
 from autoseg.errors import ResourceError
+from autoseg.memory import GB, free_ram_gb, total_ram_gb
 from autoseg.network.precision import machine_supports, memory_format, resolve_precision
 from autoseg.planning.schema import MadeFor
 
@@ -22,26 +22,50 @@ def resolve_device(wanted: str) -> str:
     """
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    kind, _, number = wanted.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdecimal())):
-        raise ResourceError(f"there is no device {wanted!r}", remedy="Use --device auto, cpu, cuda, cuda:N or mps")
+    kind, number = _parts(wanted)
     there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
-    if int(number or 0) >= there:
+    if number >= there:
         found = f"{there} {kind} device(s)" if there else f"no {kind} device"
         raise ResourceError(f"--device {wanted} was asked for, this machine has {found}", remedy="Use --device auto or cpu")
     return wanted
 
 
-def machine(device: str) -> MadeFor:
-    """What to plan for: the device and its memory, as far as this machine tells; one that is not here is planned for all the same."""
-    kind = device.partition(":")[0]
-    if kind == "auto":
-        kind = resolve_device("auto")
-    if kind == "cuda" and torch.cuda.is_available():
-        memory = torch.cuda.get_device_properties(device if ":" in device else 0).total_memory
+def _parts(wanted: str) -> tuple[str, int]:
+    """Kind and number of a device by its name.
+
+    Raises:
+        ResourceError: no device is called so.
+    """
+    kind, _, number = wanted.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdecimal())):
+        raise ResourceError(f"there is no device {wanted!r}", remedy="Use --device auto, cpu, cuda, cuda:N or mps")
+    return kind, int(number or 0)
+
+
+def machine(device: str, *, card_gb: float) -> MadeFor:
+    """What to plan for: the device and its memory, as far as this machine tells; one that is not here is planned for all the same.
+
+    Args:
+        card_gb: memory of a CUDA card that is not here.
+
+    Raises:
+        ResourceError: no device is called so.
+    """
+    kind, number = _parts(resolve_device(device) if device == "auto" else device)
+    if kind != "cuda":
+        memory = total_ram_gb()
+    elif number < torch.cuda.device_count():
+        memory = torch.cuda.get_device_properties(number).total_memory / GB
     else:
-        memory = psutil.virtual_memory().total
-    return MadeFor(device=kind, memory_gb=round(memory / 2**30, 1))
+        memory = card_gb
+    return MadeFor(device=kind, memory_gb=round(memory, 1))
+
+
+def free_memory_gb(device: str) -> float:
+    """Memory of a device that is here which nobody uses."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.mem_get_info(torch.device(device))[0] / GB
+    return free_ram_gb()
 
 
 def inference_precision(planned: str, device: str) -> str:
@@ -57,3 +81,9 @@ def inference_precision(planned: str, device: str) -> str:
 def placed(network: nn.Module, device: str, memory_layout: str, dimension: int) -> nn.Module:
     """The network itself, on the device, in evaluation mode, its weights in the resolved layout."""
     return network.to(device=device).to(memory_format=memory_format(memory_layout, dimension)).eval()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether it says that the device's or the machine's memory has run out."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in text for words in ("out of memory", "allocate memory", "not enough memory"))
