@@ -111,7 +111,7 @@ def test_items_9_10_augmentation(paper):
     assert (a.mirror_axes, a.mirror_probability, a.mirror_sides) == ([0, 1, 2], 0.5, "blind")
     assert a.interpolation == (3, 0)
     assert a.statistics == "volume"
-    assert a.backend == "batchgenerators"
+    assert a.backend == "native"
 
 
 def test_items_11_12_network(paper):

@@ -99,9 +99,8 @@ def test_tickets_that_fail_are_the_next_samples_error():
         yield 0
         raise ValueError("no such epoch")
 
-    with pool(Maker(), tickets(), 1) as samples:
-        with pytest.raises(ValueError, match="no such epoch"):
-            list(samples)
+    with pool(Maker(), tickets(), 1) as samples, pytest.raises(ValueError, match="no such epoch"):
+        list(samples)
 
 
 def test_a_hung_thread_is_named_and_holds_nothing_up(monkeypatch):

@@ -129,7 +129,7 @@ def test_what_a_backend_cannot_do_is_refused_by_key():
     check(plan(interpolation=(2, 3), backend="batchgenerators"))
     with pytest.raises(PlanError, match=r"device is training.*CPU only"):
         check(plan(device="training", backend="batchgenerators"))
-    with pytest.raises(PlanError, match="noise_transforms.NoSuchTransform"):
+    with pytest.raises(PlanError, match=r"noise_transforms\.NoSuchTransform"):
         check(plan(plug_ins=[{"transform": "noise_transforms.NoSuchTransform", "arguments": {}, "probability": 1}]))
     check(plan(device="training"))
 
