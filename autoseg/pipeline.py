@@ -32,6 +32,7 @@ from autoseg.inference.model import CaseResult, Model, load_model
 from autoseg.metrics import METRICS
 from autoseg.network.device import machine, resolve_device
 from autoseg.network.factory import require_trust
+from autoseg.parallel import require_shared
 from autoseg.planning import folds as splitting
 from autoseg.planning.explain import explain
 from autoseg.planning.keeping import require_agreement, split_cases, write_decisions
@@ -83,6 +84,7 @@ def plan_and_preprocess(
     dry_run: bool = False,
     choices: Choices | None = None,
     workers: int | None = None,
+    cluster: str | None = None,
     quiet: bool = False,
 ) -> Planned:
     """Measure a dataset, decide everything, and store its cases ready for training.
@@ -91,11 +93,16 @@ def plan_and_preprocess(
 
     Args:
         choices: about reading the files; what is not chosen is as WORK keeps it.
+        cluster: address of a Dask scheduler whose workers measure and prepare the cases; DATASET and WORK lie in shared folders.
 
     Raises:
         DatasetError: no layout fits, no case can be used, or, with `strict`, any case has an error.
         PlanError: settings that are impossible, or that disagree with the plan that WORK has.
     """
+    if cluster:
+        dataset, work = dataset.resolve(), work.resolve()
+        work.mkdir(parents=True, exist_ok=True)
+        require_shared(cluster, [dataset, work])
     folder = Work(work)
     asked = planning_options(settings, memory_gb, seed, configurations)
     kept = read_plan(folder.plan) if folder.plan.is_file() and not replan else None
@@ -103,7 +110,7 @@ def plan_and_preprocess(
     orientation = kept.dataset.orientation if kept else reading_orientation(chosen, asked)
     reading = settled_choices(choices or Choices(), folder.dataset, replan=replan)
     labels = kept.dataset.label_set() if kept else None
-    measured = _measured(dataset, orientation, reading, read_key(folder.key), workers, quiet, labels=labels)
+    measured = _measured(dataset, orientation, reading, read_key(folder.key), workers, quiet, labels=labels, cluster=cluster)
     if strict and excluded_cases(measured.problems):
         raise DatasetError(
             f"--strict refuses cases with errors:\n{problem_table(measured.problems)}\n", remedy="Mend these, or go on without --strict"
@@ -114,7 +121,8 @@ def plan_and_preprocess(
         plan = kept
         log.info("The plan of %s is kept (--replan makes a new one).", folder.path.name)
     else:
-        plan = make_plan(measured.dataset, measured.fingerprint, chosen, made_for=machine(device), options=asked)
+        made_for = machine(device, card_gb=chosen.reference_machine.memory_gb)
+        plan = make_plan(measured.dataset, measured.fingerprint, chosen, made_for=made_for, options=asked)
     stages = every_stage(plan, _known_configurations(plan, configurations))
     planned = Planned(folder, plan, tuple(stages), measured, measured.problems)
     folds = split_cases(folder, plan, measured, left_out=planned.failed, fresh=kept is None)
@@ -123,7 +131,8 @@ def plan_and_preprocess(
     with locked(folder.lock, f"the preprocessed cases of {folder.path.name}"):
         write_decisions(folder, plan, measured, folds, fresh=kept is None)
         with bar("preprocessing", len(measured.dataset.cases), quiet=quiet) as tick:
-            failed = preprocess(measured.dataset, measured.fingerprint, plan, folder, configurations=stages, workers=workers, on_case=tick)
+            crew = {"workers": workers, "cluster": cluster, "on_case": tick}
+            failed = preprocess(measured.dataset, measured.fingerprint, plan, folder, configurations=stages, **crew)
         if failed:
             planned = replace(planned, problems=(*planned.problems, *failed))
             splitting.write_folds(folder.folds, split_cases(folder, plan, measured, left_out=planned.failed, fresh=kept is None))
@@ -183,12 +192,13 @@ def _measured(
     quiet: bool,
     *,
     labels: LabelSet | None,
+    cluster: str | None = None,
 ) -> Measurement:
     """The dataset, measured; `labels` are those of a plan that is kept."""
     found = open_dataset(dataset, choices=choices, key=key, workers=workers)
     log.info("%s: %s layout, %d cases, channels %s", found.name, found.layout, len(found.cases), ", ".join(found.channels))
     with bar("measuring", len(found.cases), quiet=quiet) as tick:
-        return measure(found, orientation=orientation, workers=workers, on_case=tick, kept_labels=labels)
+        return measure(found, orientation=orientation, workers=workers, cluster=cluster, on_case=tick, kept_labels=labels)
 
 
 @dataclass(frozen=True)
@@ -290,9 +300,14 @@ def predict(
     probabilities: bool = False,
     device: str = "auto",
     trust_code: bool = False,
+    workers: int | None = None,
+    cluster: str | None = None,
     quiet: bool = False,
 ) -> Predicted:
     """Predict a label map for each image, on its own grid, with the ensemble of the model's folds.
+
+    Args:
+        workers, cluster: see `Model.predict_files`.
 
     Raises:
         ModelError: no model, or one that may not be opened.
@@ -303,7 +318,8 @@ def predict(
         log.warning("%s.", notice)
     log.info("Model: %s, %s, fold(s) %s.", model.name, " then ".join(loaded.stages), ", ".join(map(str, loaded.folds)))
     with bar("predicting", None, quiet=quiet) as tick:
-        results = loaded.predict_files(inputs, output, probabilities=probabilities, on_case=lambda result: tick(result.case))
+        where = {"workers": workers, "cluster": cluster}
+        results = loaded.predict_files(inputs, output, probabilities=probabilities, **where, on_case=lambda result: tick(result.case))
     write_summary(output, results, loaded.configuration, loaded.folds)
     return Predicted(loaded, tuple(results))
 

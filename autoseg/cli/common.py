@@ -24,6 +24,15 @@ def add_workers(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--workers", type=natural, metavar="N", help=f"processes that {what} (default: what cores and free memory allow)")
 
 
+def add_cluster(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--cluster",
+        type=cluster,
+        metavar="tcp://HOST:PORT",
+        help="let the workers of this Dask scheduler do it; they must see the folders at the same paths",
+    )
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", type=device, help="auto, cpu, cuda, cuda:N or mps (default: auto)")
 
@@ -104,6 +113,13 @@ def device(text: str) -> str:
     """The name of a device."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not auto, cpu, cuda, cuda:N or mps")
+    return text
+
+
+def cluster(text: str) -> str:
+    """The address of a Dask scheduler."""
+    if not re.fullmatch(r"(tcp|tls|ws|wss)://\S+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not the address of a Dask scheduler, such as tcp://host:8786")
     return text
 
 

@@ -40,6 +40,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--dry-run", action="store_true", help="measure and plan, write nothing")
     common.add_device(parser)
     common.add_workers(parser, "read and prepare cases")
+    common.add_cluster(parser)
     common.add_seed(parser, "seed of folds and training")
     parser.set_defaults(run=run)
 
@@ -65,6 +66,7 @@ def run(options: argparse.Namespace) -> int:
         dry_run=options.dry_run,
         choices=Choices(tuple(options.series), options.keep_ids, options.regrid),
         workers=options.workers,
+        cluster=options.cluster,
         quiet=options.quiet,
     )
     common.show_problems(planned.problems)

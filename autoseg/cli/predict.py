@@ -24,6 +24,10 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--fold", nargs="+", type=common.fold, metavar="K", help="folds to join (default: all that are trained)")
     parser.add_argument("--probabilities", action="store_true", help="write each class's probability too")
     parser.add_argument("--trust-code", action="store_true", help="run a network of the model that lies outside autoseg")
+    parser.add_argument(
+        "--workers", type=common.natural, metavar="N", help="processes that predict cases side by side (default: one, which uses all cores)"
+    )
+    common.add_cluster(parser)
     common.add_device(parser)
     parser.set_defaults(run=run)
 
@@ -42,6 +46,8 @@ def run(options: argparse.Namespace) -> int:
         probabilities=options.probabilities,
         device=options.device,
         trust_code=options.trust_code,
+        workers=options.workers,
+        cluster=options.cluster,
         quiet=options.quiet,
     )
     common.show_problems(predicted.problems)

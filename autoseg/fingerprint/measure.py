@@ -48,6 +48,7 @@ def measure(
     *,
     orientation: str,
     workers: int | None,
+    cluster: str | None = None,
     on_case: Callable[[str], None] | None = None,
     kept_labels: LabelSet | None = None,
 ) -> Measurement:
@@ -57,6 +58,7 @@ def measure(
         dataset: as a layout described it; `labels` None means that values are to be found in the files.
         orientation: `lps` or `as_stored`, as `read_case` takes it.
         workers: processes; None: as many as cores and memory allow.
+        cluster: address of a Dask scheduler, whose workers measure instead; they must see the files at the same paths.
         on_case: called with a case's name when it is done.
         kept_labels: those of a plan that is kept, which files that name their segments are to follow.
 
@@ -64,7 +66,7 @@ def measure(
         DatasetError: no case is left, the label maps show no foreground or do not look like label maps, or only some of them name
             their segments.
     """
-    measured, spread, problems, named = _measure_files(dataset, orientation, workers, on_case)
+    measured, spread, problems, named = _measure_files(dataset, orientation, workers, cluster, on_case)
     problems = [*dataset.problems, *problems]
     _require_cases(measured, problems)
     if dataset.labels is None and named:
@@ -74,7 +76,7 @@ def measure(
         labels = labels_found(measured)
         dataset = replace(dataset, labels=labels)
         if labels.background != 0:  # the first pass took all voxels for foreground
-            measured, spread, again, _ = _measure_files(dataset, orientation, workers, None)
+            measured, spread, again, _ = _measure_files(dataset, orientation, workers, cluster, None)
             problems = list(dict.fromkeys([*problems, *again]))
             _require_cases(measured, problems)
     dataset = replace(dataset, cases=tuple(files for files in dataset.cases if files.case in measured))
@@ -89,7 +91,7 @@ def _require_cases(measured: Mapping[str, CaseMeasures], problems: list[Problem]
 
 
 def _measure_files(
-    dataset: Dataset, orientation: str, workers: int | None, on_case: Callable[[str], None] | None
+    dataset: Dataset, orientation: str, workers: int | None, cluster: str | None, on_case: Callable[[str], None] | None
 ) -> tuple[dict[str, CaseMeasures], Spread, list[Problem], dict[str, tuple[Names, ...]]]:
     """Measures in the order of the dataset's cases, the histograms of all of them added up, and problems in the same order.
 
@@ -105,7 +107,7 @@ def _measure_files(
     said: dict[str, list[Problem]] = {}
     named: dict[str, tuple[Names, ...]] = {}
     function = partial(_measure_file, context, orientation)
-    for outcome in map_cases(function, dataset.cases, workers=processes, name=lambda files: files.case):
+    for outcome in map_cases(function, dataset.cases, workers=processes, name=lambda files: files.case, cluster=cluster):
         name = outcome.item.case
         error = outcome.error or _unannotated(outcome.item, outcome.value[0].measures, dataset)
         if error is not None:
@@ -176,7 +178,7 @@ class MeasuredCase:
 
 
 def measure_case(case: Case, dataset: Dataset) -> MeasuredCase:
-    """Everything that a fingerprint is made of from one case; kinds are those that the case alone gives (`merge.settled` has the last word).
+    """Everything that a fingerprint is made of from one case; kinds are as the case alone gives them (`merge.settled` has the last word).
 
     Args:
         case: as read; its foreground is every voxel that is not background, `ignore` included (peer 1.3).

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from autoseg.data.case import Case, CaseFiles, LabelMap, Volume
+from autoseg.data.case import Case, LabelMap
 from autoseg.data.choices import Choices
-from autoseg.data.key import KEY_NAME, Key, read_key, write_key
+from autoseg.data.key import Key, read_key
 from autoseg.data.labels import LabelSet
-from autoseg.data.layouts import find_inputs
-from autoseg.data.names import PICTURE_ENDINGS, TIFF_ENDINGS, split_ending
-from autoseg.data.reading import case_of_array, read_case
-from autoseg.data.writing import LOSSY_ENDINGS, on_stored_grid, write_labels, write_volume
-from autoseg.errors import AutosegError, ChannelError, GridError, IntensityError, ModelError, Problem, ResourceError
+from autoseg.data.reading import case_of_array
+from autoseg.data.writing import on_stored_grid
+from autoseg.errors import ChannelError, GridError, IntensityError, ModelError, Problem
 from autoseg.files import Work
 from autoseg.fingerprint.kinds import kind_for_case
 from autoseg.geometry import Grid
+from autoseg.inference.case_files import CaseResult, Elsewhere, ModelSource, predict_case_files
 from autoseg.inference.first_stage import first_stage_change
 from autoseg.inference.loading import FoldName, load_folder
 from autoseg.inference.postprocessing import apply_postprocessing
@@ -30,9 +28,6 @@ from autoseg.planning.keeping import disagreement
 from autoseg.planning.schema import Plan
 from autoseg.preprocessing.prepare import prepare_case
 from autoseg.preprocessing.previous_stage import on_prepared_grid
-
-VOLUME_ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")
-"""Endings of volumes that label maps are written with too."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +48,6 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class CaseResult:
-    """What became of one case: its label map at `output`, or the error that kept it from one."""
-
-    case: str
-    output: Path | None
-    error: Problem | None
-    seconds: float
-    content_key: str | None = None
-    trained_on: tuple[FoldName, ...] = ()
-    warnings: tuple[Problem, ...] = ()
-
-
-@dataclass(frozen=True)
 class Model:
     """A plan and the networks of one or more folds, ready on one device; `load_model` makes it.
 
@@ -74,6 +56,7 @@ class Model:
     first_stage: of a cascade; its result is an input of this one's networks.
     choices: how the files that it learnt from were read, and so others are.
     key: the numbers that cases have in WORK, if it learnt from a DICOM export.
+    source: what `load_model` was told, by which another process loads it too.
     """
 
     plan: Plan
@@ -84,6 +67,7 @@ class Model:
     first_stage: Model | None = None
     choices: Choices = field(default_factory=Choices)
     key: Key | None = field(default=None, repr=False)
+    source: ModelSource | None = None
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -170,6 +154,8 @@ class Model:
         output: Path | str,
         *,
         probabilities: bool = False,
+        workers: int | None = None,
+        cluster: str | None = None,
         progress: Callable[[str, int, int], None] | None = None,
         on_case: Callable[[CaseResult], None] | None = None,
     ) -> list[CaseResult]:
@@ -179,78 +165,24 @@ class Model:
             inputs: an image, a folder of images or cases, a DICOM series, or several of these.
             output: the folder for `CASE` + the image's ending (`.nii.gz` where label maps cannot have it), each written whole.
             probabilities: write `CASE_probabilities.nii.gz` too, a float32 vector image with one component an output.
-            progress: called with the case, its tiles done and its tiles in all.
+            workers: processes, each with the model of its own; None, 0 and 1: this one, in which a prediction uses all cores.
+            cluster: address of a Dask scheduler, whose workers must see the model, `inputs` and `output` at the same paths.
+            progress: called with the case, its tiles done and its tiles in all; in this process only.
             on_case: called with each result as it comes.
 
         Raises:
             DatasetError: no image was found.
+            ModelError: a model that was not loaded from a folder, for other processes.
+            ResourceError: the cluster cannot be used.
         """
+        paths = [Path(inputs)] if isinstance(inputs, str | Path) else [Path(path) for path in inputs]
+        elsewhere = Elsewhere(workers or 0, cluster)
         results = []
-        for result in self._each_file(inputs, Path(output), probabilities, progress):
+        for result in predict_case_files(self, paths, Path(output), probabilities=probabilities, elsewhere=elsewhere, progress=progress):
             results.append(result)
             if on_case:
                 on_case(result)
         return results
-
-    def _each_file(
-        self, inputs: Path | str | Sequence[Path | str], output: Path, probabilities: bool, progress: Callable[[str, int, int], None] | None
-    ) -> Iterator[CaseResult]:
-        taken: set[str] = set()
-        for path in [inputs] if isinstance(inputs, str | Path) else inputs:
-            found, problems, key = find_inputs(Path(path), len(self.plan.dataset.channels), choices=self.choices, key=self._numbers(output))
-            self._keep_new_numbers(key, [files.case for files in found], output)
-            for problem in problems:
-                if problem.severity == "error":
-                    yield CaseResult(problem.case or problem.file or Path(path).name, None, problem, 0.0)
-            for files in found:
-                began = time.monotonic()
-                told = None if progress is None else lambda done, count, name=files.case: progress(name, done, count)
-                try:
-                    if files.case in taken:
-                        raise ModelError("another image of that name was predicted already", case=files.case, remedy="Rename one of them")
-                    taken.add(files.case)
-                    target, prediction = self._one_file(files, output, probabilities, told)
-                except AutosegError as error:
-                    yield CaseResult(files.case, None, Problem.of(error.in_case(files.case)), time.monotonic() - began)
-                    continue
-                yield CaseResult(
-                    files.case, target, None, time.monotonic() - began, prediction.content_key, prediction.trained_on, prediction.warnings
-                )
-
-    def _numbers(self, output: Path) -> Key | None:
-        """The numbers that cases of a DICOM export have in WORK, and those that OUTPUT has given to others; None if there are none."""
-        known, others = self.key, read_key(output / KEY_NAME)
-        if known is None:
-            return others if others.cases else None
-        return Key({**known.patients, **others.patients}, {**known.cases, **others.cases})
-
-    def _keep_new_numbers(self, key: Key, cases: Sequence[str], output: Path) -> None:
-        """Write whom the numbers stand for that WORK doesn't know."""
-        known = self.key.cases if self.key else {}
-        fresh = key.of_cases([case for case in {*cases, *read_key(output / KEY_NAME).cases} if case not in known])
-        if fresh.cases:
-            write_key(output / KEY_NAME, fresh)
-
-    def _one_file(self, files: CaseFiles, output: Path, probabilities: bool, progress: Progress | None) -> tuple[Path, Prediction]:
-        about = self.plan.dataset
-        case = read_case(files, len(about.channels), orientation=about.orientation, regrid=about.regrid)
-        target = output / f"{files.case}{output_ending(files, planar=case.stored.planar)}"
-        if target.resolve() in [image.resolve() for image in files.images]:
-            raise ModelError("its label map would overwrite the image", case=files.case, file=target, remedy="Give another OUTPUT folder")
-        try:
-            prediction = self.predict_case(case, probabilities=probabilities, progress=progress)
-        except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
-                raise
-            raise ResourceError(
-                f"memory did not suffice ({str(error).splitlines()[0] if str(error) else 'MemoryError'})",
-                case=files.case,
-                remedy="Use --device cpu or a machine with more memory, without --probabilities",
-            ) from error
-        if prediction.probabilities is not None:
-            write_volume(output / f"{files.case}_probabilities.nii.gz", Volume(prediction.probabilities, prediction.labels.grid))
-        write_labels(target, prediction.labels)
-        return target, prediction
 
     def _refuse_misfit(self, case: Case) -> None:
         channels, expected = case.image.voxels.shape[0], self.plan.dataset.channels
@@ -312,7 +244,8 @@ def load_model(
     predictor = make_predictor(loaded.plan, loaded.configuration, [fold.network for fold in loaded.folds], device=device)
     trained_on = {fold.name: fold.trained_on for fold in loaded.folds}
     key = Work(Path(path)).key
-    about = {"choices": loaded.choices, "key": read_key(key) if key.is_file() else None}
+    source = ModelSource(Path(path).resolve(), device, folds and tuple(folds), configurations and tuple(configurations), trust_code)
+    about = {"choices": loaded.choices, "key": read_key(key) if key.is_file() else None, "source": source}
     model = Model(loaded.plan, loaded.configuration, predictor, trained_on, loaded.notices, **about)
     return model if len(model.stages) == 1 else _with_first_stage(model, Path(path), device, trust_code)
 
@@ -332,21 +265,5 @@ def _with_first_stage(model: Model, path: Path, device: str, trust_code: bool) -
     return replace(model, trained_on=trained_on, notices=(*model.notices, *first.notices, *stale), first_stage=first)
 
 
-def output_ending(files: CaseFiles, *, planar: bool) -> str:
-    """The ending of a case's label map: its image's own where label maps can have it, else .nii.gz (.png for other pictures)."""
-    image = files.images[0]
-    ending = "" if image.is_dir() else split_ending(image.name)[1]
-    if ending in VOLUME_ENDINGS:
-        return ending
-    if ending in TIFF_ENDINGS or (ending in PICTURE_ENDINGS and planar):
-        return ".png" if ending in LOSSY_ENDINGS else ending
-    return ".nii.gz"
-
-
 def _warning(case: str, kind: str, message: str, remedy: str) -> Problem:
     return Problem("warning", kind, message, remedy, case)
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in text or "allocate memory" in text or "not enough memory" in text

@@ -44,6 +44,7 @@ def preprocess(
     *,
     configurations: Sequence[str],
     workers: int | None,
+    cluster: str | None = None,
     on_case: Callable[[str], None] | None = None,
 ) -> list[Problem]:
     """Prepare and store the cases that are not in the stores yet, and each case's label map in WORK/references.
@@ -53,6 +54,7 @@ def preprocess(
         fingerprint: content keys and intensity kinds of the cases.
         configurations: names in the plan.
         workers: processes; None follows cores and free memory, 0 stays in this process.
+        cluster: address of a Dask scheduler, whose workers are used instead; they must see DATASET and WORK at the same paths.
         on_case: called with each case's name once it is stored, was there already, or has failed.
 
     Returns:
@@ -69,9 +71,9 @@ def preprocess(
         elif on_case:
             on_case(files.case)
     count = worker_count(len(tasks), _memory_gb(tasks, fingerprint, plan), workers)
-    threads = max(1, available_cores() // max(count, 1))
+    threads = 1 if cluster else max(1, available_cores() // max(count, 1))  # a cluster's workers have their own threads
     tasks = [replace(task, threads=threads) for task in tasks]
-    for outcome in map_cases(_store, tasks, workers=count, name=lambda task: task.files.case):
+    for outcome in map_cases(_store, tasks, workers=count, name=lambda task: task.files.case, cluster=cluster):
         if outcome.error is not None:
             problems.append(Problem.of(outcome.error.in_case(outcome.item.files.case)))
         if on_case:

@@ -121,7 +121,6 @@ PLAN = {
         "groups_of_labels": {},
         "orientation": "lps",
         "regrid": "none",
-        "regrid": "none",
         "original_median": {"spacing": [1.0, 1.0, 1.0], "shape": [16, 16, 16]},
     },
     "intensity": {

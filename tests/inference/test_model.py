@@ -305,7 +305,8 @@ def test_a_label_map_never_overwrites_its_image(make_work, image, tmp_path):
 def test_two_images_of_one_name_do_not_share_a_label_map(make_work, image, tmp_path):
     for folder in ("one", "two"):
         write_volume(tmp_path / folder / "a.nii.gz", Volume(image[None], GRID))
-    first, second = load_model(make_work(folds=(0,)), device="cpu").predict_files([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
+    results = load_model(make_work(folds=(0,)), device="cpu").predict_files([tmp_path / "one", tmp_path / "two"], tmp_path / "out")
+    first, second = sorted(results, key=lambda result: result.error is not None)
     assert first.error is None
     assert second.error.kind == "ModelError"
 

@@ -11,10 +11,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 
+from autoseg import pipeline
 from autoseg.errors import GridError, ResourceError
+from autoseg.files import Work
 from autoseg.parallel import map_cases, require_shared
+from autoseg.preprocessing.store import open_case
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
 
@@ -24,7 +29,7 @@ def cluster(tmp_path_factory) -> Iterator[str]:
     """Address of a scheduler with two workers of one thread each, all processes of their own."""
     folder = tmp_path_factory.mktemp("dask")
     said = folder / "scheduler.json"
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     common = {"cwd": folder, "env": environment, "stderr": subprocess.DEVNULL}
     scheduler = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
     worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--nthreads", "1", "--no-dashboard", "--nanny-port", "0"]
@@ -87,3 +92,22 @@ def test_an_address_where_nobody_answers_is_named(monkeypatch):
     monkeypatch.setattr("autoseg.parallel._CONNECT_SECONDS", 1)
     with pytest.raises(ResourceError, match="no Dask scheduler answers"):
         list(map_cases(str, ["a"], workers=0, cluster="tcp://127.0.0.1:1"))
+
+
+def test_cases_are_prepared_and_predicted_on_a_cluster_as_they_are_here(cluster, make_dataset, tiny, tmp_path):
+    dataset = make_dataset(cases=5)
+    here, there = Work(tmp_path / "here"), Work(tmp_path / "there")
+    pipeline.plan_and_preprocess(dataset, here.path, settings=tiny, workers=0, quiet=True)
+    pipeline.plan_and_preprocess(dataset, there.path, settings=tiny, cluster=cluster, quiet=True)
+    assert here.plan.read_text() == there.plan.read_text()
+    for number in range(5):
+        one, other = (open_case(work.store("3d_fullres"), f"case_{number:02d}") for work in (here, there))
+        assert np.array_equal(one.image(), other.image()) and np.array_equal(one.labels(), other.labels())
+
+    pipeline.train(there.path, folds=[0], workers=0, quiet=True)
+    local = pipeline.predict(there.path, dataset / "imagesTr", tmp_path / "local", quiet=True)
+    spread = pipeline.predict(there.path, dataset / "imagesTr", tmp_path / "spread", cluster=cluster, quiet=True)
+    assert [r.case for r in local.results] == sorted(r.case for r in spread.results)
+    for result in local.results:
+        one, other = (sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / name / result.output.name))) for name in ("local", "spread"))
+        assert np.array_equal(one, other)
