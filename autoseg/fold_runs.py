@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autoseg.budgets import revision, training_deadline
-from autoseg.errors import AutosegError, PlanError, Problem, TrainingError, problem_table
+from autoseg.errors import AutosegError, DatasetError, PlanError, Problem, TrainingError, problem_table
 from autoseg.evaluation.crossval import CrossValidation, cross_validate, write_crossval
 from autoseg.evaluation.folders import Pair, fold_scores
 from autoseg.evaluation.scores import FoldScores, read_scores, write_scores
@@ -26,7 +26,7 @@ from autoseg.planning.folds import Fold, read_folds
 from autoseg.planning.keeping import disagreement
 from autoseg.planning.plan_file import read_plan
 from autoseg.planning.schema import Plan
-from autoseg.preprocessing.store import open_case
+from autoseg.preprocessing.store import open_case, stored_cases
 from autoseg.progress import bar, clock
 from autoseg.report.held_out import draw_cross_validation
 from autoseg.stages import hand_over, require_same_first_stage
@@ -78,6 +78,24 @@ def require_own_plan(work: Work, plan: Plan, runs: Sequence[tuple[str, Fold]]) -
                 f"{name} fold {fold.name} was trained by another plan than WORK has now: {key} differs",
                 file=file,
                 remedy=f"Delete {file.parent.name} to train it anew, or use another WORK",
+            )
+
+
+def require_prepared(work: Work, runs: Sequence[tuple[str, Fold]]) -> None:
+    """Refuse to train where a case is not in the store, before hours are spent on the folds that come first.
+
+    Raises:
+        DatasetError: one is not.
+    """
+    waiting = [run for run in runs if not is_done(work, *run)]
+    for name in dict.fromkeys(name for name, _ in waiting):
+        cases = {case for other, fold in waiting if other == name for case in (*fold.train, *fold.held_out)}
+        if missing := sorted(cases - set(stored_cases(work.store(name)))):
+            some = ", ".join(missing[:3]) + (" and more" if len(missing) > 3 else "")
+            raise DatasetError(
+                f"{len(missing)} of {len(cases)} cases are not prepared for {name} ({some})",
+                file=work.store(name),
+                remedy=f"Run autoseg plan-and-preprocess DATASET {work.path.name} --config {name}",
             )
 
 

@@ -27,7 +27,7 @@ from autoseg.evaluation.folders import Evaluation, evaluate_folders, write_evalu
 from autoseg.evaluation.predictions import write_summary
 from autoseg.files import Work, locked, write_json
 from autoseg.fingerprint.measure import Measurement, measure
-from autoseg.fold_runs import FoldSettings, is_done, join_folds, require_own_plan, run_folds, scored_folds, validate_folds
+from autoseg.fold_runs import FoldSettings, is_done, join_folds, require_own_plan, require_prepared, run_folds, scored_folds, validate_folds
 from autoseg.inference.model import CaseResult, Model, load_model
 from autoseg.metrics import METRICS
 from autoseg.network.device import machine, resolve_device
@@ -270,6 +270,7 @@ def train(
     runs = runs_in_order(plan, names, every, folds)
 
     require_own_plan(folder, plan, runs)
+    require_prepared(folder, runs)
     problems = validate_folds(folder, plan, runs, settings) if validate_only else run_folds(folder, plan, runs, settings, end)
     crossvals = {name: join_folds(folder, plan, name) for name in every_stage(plan, names) if scored_folds(folder, name)}
     done = tuple((name, fold.name) for name, fold in runs if is_done(folder, name, fold))

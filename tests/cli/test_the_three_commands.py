@@ -71,8 +71,9 @@ def test_strict_and_impossible_settings_give_status_2(make_dataset, tmp_path, ca
 def test_a_configuration_that_was_not_prepared_is_named(make_dataset, tmp_path, capsys):
     dataset, work = make_dataset(cases=5), tmp_path / "work"
     assert _plan(dataset, work) == 0
-    assert main(["train", str(work), "--config", "2d", "--fold", "0", "--quiet"]) == 1
-    assert "plan-and-preprocess" in capsys.readouterr().out
+    assert main(["train", str(work), "--config", "2d", "--fold", "0", "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert "5 of 5 cases are not prepared for 2d" in said and "plan-and-preprocess DATASET work --config 2d" in said
     assert main(["train", str(work), "--config", "4d", "--quiet"]) == 2
     assert "4d" in capsys.readouterr().err
 

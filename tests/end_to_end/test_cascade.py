@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from autoseg import fold_runs, pipeline, stages
-from autoseg.errors import PlanError, TrainingError
+from autoseg.errors import DatasetError, PlanError, TrainingError
 from autoseg.files import Work
 from autoseg.inference.model import load_model
 from autoseg.network.weights import load_weights, read_about, save_weights
@@ -266,6 +266,9 @@ def test_the_first_stage_alone(trained, tmp_path):
     alone = tmp_path / "alone"
     planned = pipeline.plan_and_preprocess(dataset, alone, settings=SETTINGS, configurations=[LOW], workers=0, quiet=True)
     assert planned.stages == (LOW,) and [p.name for p in (alone / "preprocessed").iterdir()] == [LOW]
+    with pytest.raises(DatasetError, match="6 of 6 cases are not prepared for 3d_cascade_fullres"):
+        pipeline.train(alone, folds=[0], configurations=[SECOND], workers=0, quiet=True)
+    assert not (alone / "models").exists(), "refused before its first stage has cost hours"
     done = pipeline.train(work.path, folds=[1], configurations=[LOW], workers=0, quiet=True)
     assert done.done == ((LOW, 1),) and list(done.crossvals) == [LOW]
     case = next(fold for fold in read_folds(work.folds) if fold.name == 1).held_out[0]
@@ -273,6 +276,19 @@ def test_the_first_stage_alone(trained, tmp_path):
     predicted = pipeline.predict(work.path, image, tmp_path / "out", folds=[1], configurations=[LOW], quiet=True)
     assert predicted.model.stages == (LOW,)
     np.testing.assert_array_equal(_label_map(predicted.results[0].output), _label_map(work.fold(LOW, 1).held_out / f"{case}.nii.gz"))
+
+
+def test_full_of_both_stages(copied, trained, tmp_path):
+    """`full` learns from all cases, with the inputs that the first stage's folds gave, and predicts with the `full` models of both."""
+    before = _inputs(copied)
+    done = pipeline.train(copied.path, folds=["full"], workers=0, quiet=True)
+    assert not done.problems and done.done[-2:] == ((LOW, "full"), (SECOND, "full"))
+    assert _inputs(copied) == before
+    about, _ = read_about(copied.fold(SECOND, "full").weights)
+    assert len(about["trained_on"]) == CASES
+    image = trained[0] / "imagesTr" / "c0_0000.nii.gz"
+    model = pipeline.predict(copied.path, image, tmp_path / "out", folds=["full"], quiet=True).model
+    assert model.folds == model.first_stage.folds == ("full",)
 
 
 FOLDS = [Fold(n, tuple(f"c{i}" for i in range(3) if i != n), (f"c{n}",)) for n in range(3)]
