@@ -16,11 +16,10 @@ from typing import Any
 
 from autoseg.data.choices import Choices, settled_choices
 from autoseg.data.description import describe
-from autoseg.data.dicom_headers import dicom_beneath
-from autoseg.data.export import SeriesRow, export_cases, is_labelled, look_through, series_table
 from autoseg.data.key import Key, read_key
 from autoseg.data.labels import LabelSet
-from autoseg.data.layouts import is_export, open_dataset
+from autoseg.data.layouts import open_dataset
+from autoseg.data.listing import SeriesListing, look_for_series
 from autoseg.errors import DatasetError, Problem, excluded_cases, problem_table
 from autoseg.evaluation.crossval import CrossValidation, crossval_as_json
 from autoseg.evaluation.folders import Evaluation, evaluate_folders, write_evaluation
@@ -151,17 +150,9 @@ def doctor(
         DatasetError: no layout fits, or no case can be used.
     """
     kept = read_plan(Work(work).planned().plan) if work else None
-    reading, key = (settled_choices(choices or Choices(), Work(work).dataset), read_key(Work(work).key)) if work else (choices, None)
+    reading, key = _kept_reading(work, choices)
     orientation, labels = (kept.dataset.orientation, kept.dataset.label_set()) if kept else ("lps", None)
     return _measured(dataset, orientation, reading, key, workers, quiet, labels=labels)
-
-
-@dataclass(frozen=True)
-class SeriesListing:
-    """The DICOM images under a folder, and whether any label map lies among them."""
-
-    rows: tuple[SeriesRow, ...] = ()
-    labelled: bool = False
 
 
 def list_series(dataset: Path, work: Path | None = None, *, choices: Choices | None = None, workers: int | None = None) -> SeriesListing:
@@ -170,24 +161,21 @@ def list_series(dataset: Path, work: Path | None = None, *, choices: Choices | N
     Raises:
         DatasetError: the folder has another layout than an export's, and no case in it can be used.
     """
-    if not dicom_beneath(dataset):
-        return SeriesListing()
-    choices, key = choices or Choices(), Key()
-    if work:
-        choices, key = settled_choices(choices, Work(work).dataset), read_key(Work(work).key)
-    export = look_through(dataset, workers=workers)
-    if is_export(dataset):
-        cases = export_cases(export, choices, key, labels=False).cases
-    else:
-        cases = open_dataset(dataset, choices=choices).cases
-    return SeriesListing(tuple(series_table(export, key, cases)), is_labelled(export))
+    return look_for_series(dataset, *_kept_reading(work, choices), workers=workers)
+
+
+def _kept_reading(work: Path | None, choices: Choices | None) -> tuple[Choices, Key]:
+    """What is chosen about reading files, and the numbers of an export's cases, as WORK keeps both."""
+    if work is None:
+        return choices or Choices(), Key()
+    return settled_choices(choices or Choices(), Work(work).dataset), read_key(Work(work).key)
 
 
 def _measured(
     dataset: Path,
     orientation: str,
-    choices: Choices | None,
-    key: Key | None,
+    choices: Choices,
+    key: Key,
     workers: int | None,
     quiet: bool,
     *,
