@@ -30,6 +30,7 @@ setup(
         "batchgenerators>=0.25",
         "scikit-learn>=1.4",
         "numpy>=1.26",
+        "numba>=0.60",
         "scipy>=1.12",
         "tqdm>=4.60",
         "pydantic>=2.6",

@@ -76,8 +76,10 @@ def test_one_loop_for_2d_3d_channels_and_regions(make_fold, dimension, channels,
     assert set(row["dice"]) == ({"whole", "left", "right"} if regions else {"left", "right"})
 
 
-def test_weights_do_not_depend_on_the_number_of_workers(make_fold):
-    made = make_fold()
+@pytest.mark.parametrize("backend", ["native", "batchgenerators"])
+def test_weights_do_not_depend_on_the_number_of_workers(make_fold, backend):
+    """Threads, or processes for batchgenerators."""
+    made = make_fold().again("workers_0", augmentation__backend=backend)
     made.train(workers=0)
     for workers in (1, 2):
         other = made.again(f"workers_{workers}")
