@@ -117,6 +117,11 @@ class Work:
         return self.path / "folds.json"
 
     @property
+    def forecast(self) -> Path:
+        """What `train --probe` measured: time of a step, an epoch, a fold, and peak memory."""
+        return self.path / "forecast.json"
+
+    @property
     def log(self) -> Path:
         """What every command said, and tracebacks."""
         return self.path / "log.txt"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from autoseg.evaluation.scores import FoldScores, read_scores, write_scores
 from autoseg.evaluation.tables import crossval_text
 from autoseg.files import FoldFolder, Work
 from autoseg.inference.held_out import expected_seconds, predict_held_out
+from autoseg.memory import resident_gb
 from autoseg.network.given import read_given
 from autoseg.network.weights import read_about
 from autoseg.planning.folds import Fold, read_folds
@@ -27,12 +28,15 @@ from autoseg.planning.keeping import disagreement
 from autoseg.planning.plan_file import read_plan
 from autoseg.planning.schema import Plan
 from autoseg.preprocessing.store import open_case, stored_cases
+from autoseg.probing import Probe, fastest, probe
 from autoseg.progress import bar, clock
 from autoseg.report.held_out import draw_cross_validation
 from autoseg.stages import hand_over, require_same_first_stage
 from autoseg.training.loop import train_fold
+from autoseg.training.probe import Trial
 from autoseg.training.replay import copy_history
 from autoseg.training.resolving import replayed_plan, resolved_plan
+from autoseg.training.room import require_memory
 
 log = logging.getLogger("autoseg")
 
@@ -51,6 +55,7 @@ class FoldSettings:
     track: experiment trackers; see `autoseg.training.tracking`.
     named: the configurations that the command is about; a first stage that they bring along is neither extended nor repeated, and
         starts from fresh weights.
+    probe: whether a configuration's first fold is probed before its first epoch; see `autoseg.probing`.
     """
 
     epochs: int | None
@@ -63,6 +68,7 @@ class FoldSettings:
     replay: Path | None = None
     track: tuple[str, ...] = ()
     named: tuple[str, ...] = ()
+    probe: bool = False
 
     def of(self, configuration: str) -> FoldSettings:
         """What it says about folds of this configuration."""
@@ -102,7 +108,8 @@ def require_prepared(work: Work, runs: Sequence[tuple[str, Fold]]) -> None:
 def run_folds(work: Work, plan: Plan, runs: Sequence[tuple[str, Fold]], settings: FoldSettings, end: float | None) -> list[Problem]:
     """Run the folds that are not done, each until its share of the time that is left to `end`; what failed, as problems."""
     left = [run for run in runs if not is_done(work, *run) or _is_extended(work.fold(run[0], run[1].name), settings.of(run[0]))]
-    problems = []
+    problems: list[Problem] = []
+    probes: dict[str, Probe] = {}
     for name, fold in runs:
         now = time.monotonic()
         share = None if end is None else (end - now) / max(len(left), 1)
@@ -113,8 +120,10 @@ def run_folds(work: Work, plan: Plan, runs: Sequence[tuple[str, Fold]], settings
                 continue
             if share is not None:
                 log.info("%s fold %s has %s of the budget.", name, fold.name, clock(share))
+            folds = sum(other == name for other, _ in left)
             left.remove((name, fold))
-            run_fold(work, plan, name, fold, settings.of(name), until=None if share is None else now + share)
+            until = None if share is None else now + share
+            run_fold(work, plan, name, fold, settings.of(name), until=until, probes=probes, folds=folds)
         except AutosegError as error:
             problems.append(Problem.of(error.in_case(f"{name} fold {fold.name}")))
             log.error("%s", problem_table(problems[-1:]))
@@ -122,11 +131,23 @@ def run_folds(work: Work, plan: Plan, runs: Sequence[tuple[str, Fold]], settings
     return problems
 
 
-def run_fold(work: Work, plan: Plan, configuration: str, fold: Fold, settings: FoldSettings, *, until: float | None) -> None:
+def run_fold(
+    work: Work,
+    plan: Plan,
+    configuration: str,
+    fold: Fold,
+    settings: FoldSettings,
+    *,
+    until: float | None,
+    probes: dict[str, Probe],
+    folds: int,
+) -> None:
     """One fold: train it, predict its held-out cases at full size, score them.
 
     Args:
         until: time.monotonic() at which the last score must be there; None: by epochs.
+        probes: what was measured of each configuration; its first fold adds to them, its others follow them.
+        folds: how many of this configuration are still to be run, this one included.
 
     Raises:
         AutosegError: what kept it from its scores; run again, it goes on from there.
@@ -137,8 +158,15 @@ def run_fold(work: Work, plan: Plan, configuration: str, fold: Fold, settings: F
         hand_over(work, plan, configuration, fold, device=settings.device, quiet=settings.quiet)
     given = read_given(settings.weights, configuration, fold.name) if settings.weights else None
     seconds = None if until is None else max(until - began, 1.0)
-    resolved = _fold_plan(plan, folder, configuration, fold, settings, seconds=seconds, weights=given.key if given else None)
+    already, trials = resident_gb(), _trials(work, plan, configuration, fold, settings, probes)
+    key = given.key if given else None
+    resolved = _fold_plan(plan, folder, configuration, fold, settings, seconds=seconds, weights=key, trials=trials)
     log.info("%s fold %s: %d cases to learn from, %d held out.", configuration, fold.name, len(fold.train), len(fold.held_out))
+    if warning := require_memory(resolved, configuration, device=settings.device, workers=settings.workers):
+        log.warning("%s", warning)
+    if settings.probe and configuration not in probes:
+        how = {"device": settings.device, "workers": settings.workers, "folds": folds, "trials": trials, "in_use_gb": already}
+        probes[configuration] = probe(work, resolved, configuration, fold, **how)
     store, deadline, revise = work.store(configuration), None, None
     if until is not None:
         seconds = expected_seconds(resolved, configuration, store, fold.held_out, device=settings.device)
@@ -165,15 +193,36 @@ def run_fold(work: Work, plan: Plan, configuration: str, fold: Fold, settings: F
     log.info("%s fold %s is done in %s.", configuration, fold.name, clock(time.monotonic() - began))
 
 
+def _trials(
+    work: Work, plan: Plan, configuration: str, fold: Fold, settings: FoldSettings, probes: Mapping[str, Probe]
+) -> tuple[Trial, ...]:
+    """Number formats and layouts that were timed, the fastest first: for this configuration's first fold, or now. Without a probe: none."""
+    if configuration in probes:
+        return probes[configuration].trials
+    if not settings.probe or settings.replay or work.fold(configuration, fold.name).checkpoint.is_file():
+        return ()
+    return fastest(plan, configuration, fold, work.store(configuration), device=settings.device)
+
+
 def _fold_plan(
-    plan: Plan, folder: FoldFolder, configuration: str, fold: Fold, settings: FoldSettings, *, seconds: float | None, weights: str | None
+    plan: Plan,
+    folder: FoldFolder,
+    configuration: str,
+    fold: Fold,
+    settings: FoldSettings,
+    *,
+    seconds: float | None,
+    weights: str | None,
+    trials: Sequence[Trial],
 ) -> Plan:
     """The plan that the fold is trained by: WORK's with switches and `auto` values resolved, or that of the run it repeats."""
     if settings.replay:
         copy_history(settings.replay, folder, fold, log.warning)
     if folder.replayed.is_file():
         return replayed_plan(plan, configuration, settings.replay or folder.path)
-    return resolved_plan(plan, folder, epochs=settings.epochs, seconds=seconds, seed=settings.seed, device=settings.device, weights=weights)
+    chosen = (trials[0].precision, trials[0].memory_layout) if trials else None
+    how = {"epochs": settings.epochs, "seconds": seconds, "seed": settings.seed, "device": settings.device}
+    return resolved_plan(plan, folder, **how, weights=weights, fastest=chosen)
 
 
 def validate_folds(work: Work, plan: Plan, runs: Sequence[tuple[str, Fold]], settings: FoldSettings) -> list[Problem]:

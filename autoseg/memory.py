@@ -1,13 +1,18 @@
-"""How much RAM this process may use and how much of that is free: the machine's, or less where a container or job limits it (cgroups)."""
+"""How much RAM this process may use, how much of that is free, and how much a block of code takes.
+
+It is the machine's RAM, or less where a container or a job limits it by control groups.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 GB = 2**30
 CGROUPS = Path("/sys/fs/cgroup")
 _PROCESS = Path("/proc/self/cgroup")
+_HIGHEST_MARK = Path("/proc/self/clear_refs")
 
 
 def total_ram_gb() -> float:
@@ -61,3 +66,57 @@ def _reclaimable(path: Path) -> int:
         return int(rows.get("total_inactive_file", rows.get("inactive_file", 0)))
     except (OSError, ValueError):
         return 0
+
+
+def resident_gb() -> float:
+    """Memory of this process that is in RAM."""
+    import psutil
+
+    return psutil.Process().memory_info().rss / GB
+
+
+class PeakRam:
+    """How much the resident memory of this process rises at most while a block runs, beyond what it was at the beginning.
+
+    `with PeakRam() as peak: ...` then `peak.gb`. Linux remembers its own highest mark; elsewhere a thread looks a hundred times a second.
+
+    Args:
+        since_gb: what the rise is counted from; None: what is resident when the block begins.
+    """
+
+    def __init__(self, since_gb: float | None = None) -> None:
+        import psutil
+
+        self.gb = 0.0
+        self._since = since_gb
+        self._process = psutil.Process()
+        self._done = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> PeakRam:
+        self._before = self._highest = self._process.memory_info().rss
+        try:
+            _HIGHEST_MARK.write_text("5", encoding="ascii")  # begin anew
+        except OSError:
+            self._thread = threading.Thread(target=self._watch, daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._thread is None:
+            self._highest = _highest_mark()
+        else:
+            self._done.set()
+            self._thread.join()
+        since = self._before / GB if self._since is None else self._since
+        self.gb = max(0.0, self._highest / GB - since)
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.01):
+            self._highest = max(self._highest, self._process.memory_info().rss)
+
+
+def _highest_mark() -> int:
+    """Bytes of the highest resident memory since it was begun anew, as Linux counts."""
+    line = next(line for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines() if "VmHWM" in line)
+    return 1024 * int(line.split()[1])

@@ -42,6 +42,8 @@ from autoseg.planning.planner import reading_orientation, require_configurations
 from autoseg.planning.recipes import load_recipe
 from autoseg.planning.schema import Plan
 from autoseg.preprocessing.preprocess import preprocess
+from autoseg.probing import describe as describe_probe
+from autoseg.probing import kept as kept_probes
 from autoseg.progress import bar
 from autoseg.stages import every_stage, runs_in_order
 from autoseg.training.replay import replayed_fold
@@ -221,6 +223,7 @@ def train(
     replay: Path | None = None,
     validate_only: bool = False,
     track: Sequence[str] = (),
+    probe: bool = False,
     trust_code: bool = False,
     workers: int | None = None,
     quiet: bool = False,
@@ -238,6 +241,7 @@ def train(
         replay: folder of a fold whose training is repeated step by step; it says which configuration and fold that is.
         validate_only: train nothing; predict and score anew what finished folds held out.
         track: experiment trackers; see `autoseg.training.tracking`.
+        probe: measure real steps of each configuration before its first epoch, print what follows and write WORK/forecast.json.
         trust_code: run a network or loss outside autoseg that the plan names though it was not given with --set.
 
     Raises:
@@ -252,7 +256,7 @@ def train(
     names = _known_configurations(plan, configurations)
     processes = 1 if workers is None else workers
     settings = FoldSettings(
-        epochs, seed, resolve_device(device), processes, quiet, weights, extend, replay, tuple(track), named=tuple(names)
+        epochs, seed, resolve_device(device), processes, quiet, weights, extend, replay, tuple(track), tuple(names), probe
     )
     every = splitting.read_folds(folder.folds)
     runs = runs_in_order(plan, names, every, folds)
@@ -328,6 +332,7 @@ def info(path: Path) -> str:
     lines = [explain(plan)]
     for name in every_stage(plan, plan.default_configurations):
         lines += [f"{name} fold {fold.name}: {work.fold(name, fold.name).state}" for fold in splitting.read_folds(work.folds)]
+    lines += [describe_probe(name, probed) for name, probed in kept_probes(work).items()]
     return "\n".join(lines)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import psutil
@@ -61,3 +62,16 @@ def test_more_used_than_allowed_leaves_nothing(groups):
 def test_a_system_without_control_groups_has_no_limit(monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "_PROCESS", tmp_path / "nothing")
     assert memory.total_ram_gb() == psutil.virtual_memory().total / GB
+
+
+@pytest.mark.parametrize("by_system", [True, False])
+def test_the_peak_of_a_block_is_what_it_held_at_most(monkeypatch, tmp_path, by_system):
+    if not by_system:  # as on a system that keeps no highest mark
+        monkeypatch.setattr(memory, "_HIGHEST_MARK", tmp_path / "no such folder" / "file")
+    with memory.PeakRam() as peak:
+        block = bytearray(200 * 2**20)
+        block[:: 2**12] = b"1" * len(block[:: 2**12])  # touched, so that it is resident
+        time.sleep(0.1)
+        del block
+        time.sleep(0.05)
+    assert 0.18 < peak.gb < 0.35

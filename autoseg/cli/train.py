@@ -49,6 +49,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--track", nargs="+", metavar="T", default=[], help="tell experiment trackers each epoch: tensorboard, or your own module:function"
     )
+    parser.add_argument(
+        "--probe",
+        action="store_true",
+        help="before the first epoch time a few real steps, say how long epochs, folds and held-out cases will take and how much memory is "
+        "needed, write WORK/forecast.json, then train; number format and memory layout that are `auto` become the fastest",
+    )
     parser.add_argument("--trust-code", action="store_true", help="run a network or loss of the plan that lies outside autoseg")
     common.add_device(parser)
     common.add_workers(parser, "make training samples")
@@ -80,6 +86,7 @@ def run(options: argparse.Namespace) -> int:
         replay=options.replay,
         validate_only=options.validate_only,
         track=options.track,
+        probe=options.probe,
         trust_code=options.trust_code,
         workers=options.workers,
         quiet=options.quiet,

@@ -126,11 +126,12 @@ def _weights(network: NetworkPlan, training: TrainingPlan, task: Task) -> float:
     return FLOAT * parameters(network, task.inputs, task.outputs) * (copies + (training.weight_average is not None))
 
 
-def training_ram_gb(configuration: ConfigurationPlan, task: Task, *, workers: int) -> float:
-    """RAM of training beside the device's memory: the imports, the samples that wait, and the processes that make them."""
+def training_ram_gb(configuration: ConfigurationPlan, training: TrainingPlan, task: Task, *, workers: int) -> float:
+    """RAM of training beside the device's memory: the imports, the samples that wait, and the threads or processes that make them."""
     patch = math.prod(configuration.patch_size) * (FLOAT * task.inputs + 1)
     waiting = (2 * configuration.batch_size + workers) * patch
-    return IMPORTS_GB + waiting / GB + workers * (DATA_WORKER_GB + SAMPLE_COPIES * patch / GB)
+    processes = workers if training.augmentation.backend == "batchgenerators" or training.augmentation.plug_ins else 0
+    return IMPORTS_GB + (waiting + workers * SAMPLE_COPIES * patch) / GB + processes * DATA_WORKER_GB
 
 
 def checkpoint_gb(configuration: ConfigurationPlan, training: TrainingPlan, task: Task) -> float:
@@ -222,7 +223,7 @@ def forecast(plan: Plan, figures: Figures) -> dict[str, StageForecast]:
         classes = len(figures.labels.names)
         needs = {
             "training_memory_gb": training_step_gb(configuration, training, task, device),
-            "training_ram_gb": training_ram_gb(configuration, task, workers=1),
+            "training_ram_gb": training_ram_gb(configuration, training, task, workers=1),
             "prediction_memory_gb": prediction_memory_gb(
                 configuration, training, plan.prediction, task, device, largest, folds=plan.folds.count
             ),

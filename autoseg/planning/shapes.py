@@ -131,7 +131,7 @@ def _forecast_gb(frame: Frame, shape: Shape) -> tuple[float, float]:
     task = Task(len(frame.figures.channels) + found, labels.outputs, labels.regions)
     allowed = frame.recipe.rules.patch.share_of_memory * machine.memory_gb
     if machine.device != "cuda":
-        allowed -= training_ram_gb(plan, task, workers=1)
+        allowed -= training_ram_gb(plan, frame.recipe.values.training, task, workers=1)
     return training_step_gb(plan, frame.recipe.values.training, task, machine.device), allowed
 
 

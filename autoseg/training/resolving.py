@@ -32,6 +32,7 @@ def resolved_plan(
     seed: int | None,
     device: str,
     weights: str | None = None,
+    fastest: tuple[str, str] | None = None,
 ) -> Plan:
     """The plan that a fold is trained by. A fold that was begun keeps what was resolved for it, unless a switch says otherwise.
 
@@ -40,6 +41,7 @@ def resolved_plan(
         seconds: the fold's share of a budget, held-out cases included; it takes the place of the epochs.
         device: the torch device that trains; precision and layout are resolved for it.
         weights: content key of given weights to start from.
+        fastest: what a probe found to be the fastest precision and layout, for those that are `auto`; None: by rule.
 
     Raises:
         ResourceError: the device lacks the planned precision.
@@ -49,10 +51,8 @@ def resolved_plan(
         begun = read_plan(folder.plan).training
         resolved: dict[str, Any] = {key: getattr(begun, key) for key in _KEPT}
     else:
-        resolved = {
-            "precision": resolve_precision(training.precision, device),
-            "memory_layout": resolve_memory_layout(training.memory_layout, device),
-        }
+        precision, layout = fastest or (training.precision, training.memory_layout)
+        resolved = {"precision": resolve_precision(precision, device), "memory_layout": resolve_memory_layout(layout, device)}
     if epochs is not None:
         resolved |= {"epochs": epochs, "budget_seconds": None}
     if seconds is not None:

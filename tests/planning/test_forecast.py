@@ -61,7 +61,7 @@ def test_a_plan_fits_by_forecast_in_the_memory_that_it_is_made_for(planned, devi
     for name, configuration in plan.configurations.items():
         allowed = SHARE * memory_gb
         if device == "cpu":
-            allowed -= training_ram_gb(configuration, Task.of(plan, name), workers=1)
+            allowed -= training_ram_gb(configuration, plan.training, Task.of(plan, name), workers=1)
         assert by_forecast(plan, name) == pytest.approx(plan.forecast[name].training_memory_gb, abs=0.001)
         assert plan.forecast[name].training_memory_gb <= allowed
     assert plan.made_for.memory_gb == memory_gb
