@@ -234,9 +234,11 @@ def test_a_first_stage_that_failed_leaves_the_second_undone(copied, monkeypatch)
 def test_extending_goes_for_the_second_stage_alone(copied, monkeypatch):
     """Named is the cascade; if its first stage were extended too, what the second learnt from would be no more."""
     extended = []
-    monkeypatch.setattr(
-        fold_runs, "run_fold", lambda work, plan, name, fold, settings, until: extended.append((name, fold.name, settings.extend))
-    )
+
+    def run(work, plan, configuration, fold, settings, **_):
+        extended.append((configuration, fold.name, settings.extend))
+
+    monkeypatch.setattr(fold_runs, "run_fold", run)
     assert not pipeline.train(copied.path, folds=[0], epochs=2, extend=True, workers=0, quiet=True).problems
     assert extended == [(SECOND, 0, True)]
     pipeline.train(copied.path, folds=[1], configurations=[LOW], epochs=2, extend=True, workers=0, quiet=True)
@@ -249,7 +251,7 @@ def test_a_budget_is_shared_by_all_folds_of_both_stages(copied, monkeypatch):
     now, shares = [1000.0], []
     monkeypatch.setattr(fold_runs.time, "monotonic", lambda: now[0])
 
-    def run(work, plan, configuration, fold, settings, *, until):
+    def run(work, plan, configuration, fold, settings, *, until, **_):
         shares.append((configuration, fold.name, until - now[0]))
         now[0] += 5 if configuration == LOW else until - now[0]
 
