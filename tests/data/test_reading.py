@@ -11,6 +11,7 @@ import SimpleITK as sitk
 
 from autoseg.data.case import CaseFiles, LabelMap, Volume
 from autoseg.data.formats import read_pixels
+from autoseg.data.labels import LabelSet
 from autoseg.data.reading import content_key, read_case, read_labels
 from autoseg.data.writing import write_labels, write_volume
 from autoseg.errors import ChannelError, GridError, IntensityError, LabelError, UnreadableFileError
@@ -212,3 +213,12 @@ def test_light_modules_stay_light():
         "print(sorted({'SimpleITK', 'nibabel', 'torch'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_sparse_label_values_are_indices_inside_and_values_in_files(tmp_path):
+    voxels = np.random.default_rng(0).choice([0, 7, 300], size=GRID.shape).astype(np.uint16)
+    case = read_case(CaseFiles("a", (image(tmp_path / "a.nii.gz"),), label(tmp_path / "l.nrrd", voxels=voxels)), 1, orientation="as_stored")
+    labels = LabelSet.declared({"background": 0, "tumour": 300, "liver": 7})
+    indices = labels.encode(case.labels.voxels)
+    assert labels.file_values == (0, 7, 300) and np.array_equal(indices, np.searchsorted([0, 7, 300], voxels))
+    assert np.array_equal(np.array(labels.file_values)[indices], voxels)
