@@ -10,8 +10,12 @@ __all__ = ["Plan", "plan_from_fingerprint", "to_nnunet_plans"]
 
 
 def __getattr__(name: str) -> Any:  # the planner is loaded when it is used: workers only need the schema
-    if name in ("plan_from_fingerprint", "to_nnunet_plans"):
-        from autoseg.planning import nnunet
+    if name == "plan_from_fingerprint":
+        from autoseg.planning.nnunet import plan_from_fingerprint
 
-        return getattr(nnunet, name)
+        return plan_from_fingerprint
+    if name == "to_nnunet_plans":
+        from autoseg.planning.nnunet_form import to_nnunet_plans
+
+        return to_nnunet_plans
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
