@@ -87,6 +87,15 @@ def test_weights_do_not_depend_on_the_number_of_workers(make_fold, backend):
         assert same(made.weights(), other.weights())
 
 
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_images_changed_on_the_device_that_trains_give_a_run_that_repeats(make_fold, dimension):
+    made = make_fold(dimension, channels=2).again("there", augmentation__device="training")
+    made.train(workers=0)
+    other = made.again("there_again")
+    other.train(workers=2)
+    assert same(made.weights(), other.weights())
+
+
 def test_seed_and_fold_change_the_weights_and_nothing_else_does(make_fold):
     made = make_fold()
     torch.manual_seed(1)
