@@ -42,7 +42,6 @@ def test_switches_of_later_work_are_absent():
         "--speed",
         "--report",
         "--cluster",
-        "--probe",
     ):
         assert switch not in text
 
