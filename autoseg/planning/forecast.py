@@ -1,8 +1,8 @@
 """What every stage will need, by formula and before anything runs: memory of the device, RAM, disk.
 
-The memory of a training step is derived operation by operation (`activations`) and calibrated on CPUs, where it holds within 15 %
-of what is measured (tests/planning/test_forecast_measured.py). For CUDA it is the same derivation without what only a CPU does;
-that is unverified. How long anything takes cannot be derived: `train --probe` measures it (WORK/forecast.json).
+The memory of a training step is derived operation by operation (`activations`) and calibrated on one CPU machine; docs/decisions.md
+says how near it came. No test holds that yet. For CUDA it is the same derivation without what only a CPU does; that is unverified, and so
+are RAM and memory of prediction. How long anything takes cannot be derived: `train --probe` measures it (WORK/forecast.json).
 """
 
 from __future__ import annotations

@@ -556,7 +556,7 @@ class StageForecast(Part):
     """What one configuration will need, by formula, in GB of 2^30 bytes; how long it takes stands in forecast.json."""
 
     training_memory_gb: float = Field(
-        description="Peak memory of the training device during a step. On a CPU it is RAM beyond what the imports take, within 15 %; for "
+        description="Peak memory of the training device during a step. On a CPU it is RAM beyond what the imports take; for "
         "CUDA it is the same formula without what only a CPU does, and unverified."
     )
     training_ram_gb: float = Field(description="RAM of training beside that: the imports, waiting samples, one process that makes them.")
