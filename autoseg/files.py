@@ -46,6 +46,11 @@ class FoldFolder:
         return self.path / "history.jsonl"
 
     @property
+    def cases(self) -> Path:
+        """The cases that the fold is trained on, as they were when it began."""
+        return self.path / "cases.json"
+
+    @property
     def replayed(self) -> Path:
         """The history of another fold that this one repeats step by step; there if it was trained by --replay."""
         return self.path / "replayed.jsonl"
@@ -95,6 +100,11 @@ class Work:
     def plan(self) -> Path:
         """Every decision, with reasons."""
         return self.path / "plan.json"
+
+    @property
+    def recipe(self) -> Path:
+        """What the plan was made by, where that is no installed recipe but a file, another WORK's plan or nnU-Net's."""
+        return self.path / "recipe.json"
 
     @property
     def fingerprint(self) -> Path:

@@ -23,6 +23,7 @@ from autoseg.inference.held_out import expected_seconds, predict_held_out
 from autoseg.memory import resident_gb
 from autoseg.network.given import read_given
 from autoseg.network.weights import read_about
+from autoseg.planning.extents import extents, keep_cases
 from autoseg.planning.folds import Fold, read_folds
 from autoseg.planning.keeping import disagreement
 from autoseg.planning.plan_file import read_plan
@@ -172,6 +173,7 @@ def run_fold(
         seconds = expected_seconds(resolved, configuration, store, fold.held_out, device=settings.device)
         deadline = training_deadline(until, seconds, len(fold.held_out))
         revise = revision(work, resolved, configuration, fold, until=until, expected=seconds, device=settings.device)
+    keep_cases(folder, fold)
     train_fold(
         resolved,
         configuration,
@@ -261,7 +263,8 @@ def _score_held_out(work: Work, plan: Plan, configuration: str, fold: Fold, sett
 
 def join_folds(work: Work, plan: Plan, configuration: str) -> CrossValidation:
     """The cross-validation of all folds that are scored, written to crossval.json and crossval.txt, with pictures beside them."""
-    result = cross_validate([read_scores(path) for path in scored_folds(work, configuration)], plan.evaluation)
+    behind = [str(extent) for extent in extents(work, [configuration], read_folds(work.folds)) if extent.is_behind and extent.scored]
+    result = cross_validate([read_scores(path) for path in scored_folds(work, configuration)], plan.evaluation, behind)
     write_crossval(work.crossval(configuration), result, crossval_text(result))
     draw_cross_validation(work, configuration, result, plan.dataset.label_set())
     return result

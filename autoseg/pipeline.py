@@ -34,6 +34,7 @@ from autoseg.network.factory import require_trust
 from autoseg.parallel import require_shared
 from autoseg.planning import folds as splitting
 from autoseg.planning.explain import explain
+from autoseg.planning.extents import with_own_cases
 from autoseg.planning.keeping import require_agreement, split_cases, write_decisions
 from autoseg.planning.overrides import planning_options
 from autoseg.planning.plan_file import read_plan
@@ -42,10 +43,9 @@ from autoseg.planning.planner import reading_orientation, require_configurations
 from autoseg.planning.recipes import load_recipe
 from autoseg.planning.schema import Plan
 from autoseg.preprocessing.preprocess import preprocess
-from autoseg.probing import describe as describe_probe
-from autoseg.probing import kept as kept_probes
 from autoseg.progress import bar
 from autoseg.stages import every_stage, runs_in_order
+from autoseg.standing import Diagnosis, compare, folds_text, kept_note
 from autoseg.training.replay import replayed_fold
 
 log = logging.getLogger("autoseg")
@@ -107,7 +107,7 @@ def plan_and_preprocess(
     folder = Work(work)
     asked = planning_options(settings, memory_gb, seed, configurations)
     kept = read_plan(folder.plan) if folder.plan.is_file() and not replan else None
-    chosen = load_recipe(recipe or (kept.recipe if kept else "auto"))
+    chosen = None if kept else load_recipe(recipe or "auto")
     orientation = kept.dataset.orientation if kept else reading_orientation(chosen, asked)
     reading = settled_choices(choices or Choices(), folder.dataset, replan=replan)
     labels = kept.dataset.label_set() if kept else None
@@ -120,7 +120,7 @@ def plan_and_preprocess(
     if kept:
         require_agreement(kept, measured.dataset, recipe=recipe, options=asked, file=folder.plan)
         plan = kept
-        log.info("The plan of %s is kept (--replan makes a new one).", folder.path.name)
+        log.info("The plan of %s is kept (--replan makes a new one). %s.", folder.path.name, kept_note(folder, kept, measured))
     else:
         made_for = machine(device, card_gb=chosen.reference_machine.memory_gb)
         plan = make_plan(measured.dataset, measured.fingerprint, chosen, made_for=made_for, options=asked)
@@ -130,7 +130,7 @@ def plan_and_preprocess(
     if dry_run:
         return planned
     with locked(folder.lock, f"the preprocessed cases of {folder.path.name}"):
-        write_decisions(folder, plan, measured, folds, fresh=kept is None)
+        write_decisions(folder, plan, measured, folds, recipe=chosen)
         with bar("preprocessing", len(measured.dataset.cases), quiet=quiet) as tick:
             crew = {"workers": workers, "cluster": cluster, "on_case": tick}
             failed = preprocess(measured.dataset, measured.fingerprint, plan, folder, configurations=stages, **crew)
@@ -142,11 +142,11 @@ def plan_and_preprocess(
 
 def doctor(
     dataset: Path, work: Path | None = None, *, choices: Choices | None = None, workers: int | None = None, quiet: bool = False
-) -> Measurement:
+) -> Diagnosis:
     """Read every case of a dataset and find what is wrong or doubtful; nothing is written.
 
     Args:
-        work: a WORK made from it, whose orientation and choices are used.
+        work: a WORK made from it, whose orientation and choices are used, and which it is compared with.
 
     Raises:
         DatasetError: no layout fits, or no case can be used.
@@ -154,7 +154,8 @@ def doctor(
     kept = read_plan(Work(work).planned().plan) if work else None
     reading, key = _kept_reading(work, choices)
     orientation, labels = (kept.dataset.orientation, kept.dataset.label_set()) if kept else ("lps", None)
-    return _measured(dataset, orientation, reading, key, workers, quiet, labels=labels)
+    measured = _measured(dataset, orientation, reading, key, workers, quiet, labels=labels)
+    return Diagnosis(measured, compare(Work(work), kept, measured) if kept else None)
 
 
 def list_series(dataset: Path, work: Path | None = None, *, choices: Choices | None = None, workers: int | None = None) -> SeriesListing:
@@ -259,7 +260,7 @@ def train(
         epochs, seed, resolve_device(device), processes, quiet, weights, extend, replay, tuple(track), tuple(names), probe
     )
     every = splitting.read_folds(folder.folds)
-    runs = runs_in_order(plan, names, every, folds)
+    runs = with_own_cases(folder, runs_in_order(plan, names, every, folds))
 
     require_own_plan(folder, plan, runs)
     require_prepared(folder, runs)
@@ -329,11 +330,7 @@ def info(path: Path) -> str:
         labels = ", ".join(found.labels.names) if found.labels else "to be found in the files"
         return f"{found.name}: {found.layout} layout, {len(found.cases)} cases\nchannels: {', '.join(found.channels)}\nlabels: {labels}\n"
     plan = read_plan(work.plan)
-    lines = [explain(plan)]
-    for name in every_stage(plan, plan.default_configurations):
-        lines += [f"{name} fold {fold.name}: {work.fold(name, fold.name).state}" for fold in splitting.read_folds(work.folds)]
-    lines += [describe_probe(name, probed) for name, probed in kept_probes(work).items()]
-    return "\n".join(lines)
+    return f"{explain(plan)}\n{folds_text(work, plan)}\n"
 
 
 def evaluate(

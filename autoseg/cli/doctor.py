@@ -20,10 +20,14 @@ def add_parser(commands: Any) -> None:
         "Read every case of DATASET and say what is wrong or doubtful, in one table. Nothing is written.",
     )
     parser.add_argument("dataset", metavar="DATASET", type=common.existing)
-    parser.add_argument("work", metavar="WORK", type=Path, nargs="?", help="a WORK made from it: say what is new")
+    parser.add_argument(
+        "work", metavar="WORK", type=Path, nargs="?", help="a WORK made from it: say what is new since, and how far a new plan would move"
+    )
     common.add_series(parser)
     common.add_regrid(parser)
-    parser.add_argument("--json", action="store_true", help="print the table as JSON")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--json", action="store_true", help="print everything as JSON (docs/reference/files.md)")
+    output.add_argument("--groups", action="store_true", help="print a groups.csv of ids that look like several scans of one patient")
     common.add_workers(parser, "read cases")
     parser.set_defaults(run=run)
 
@@ -39,18 +43,25 @@ def run(options: argparse.Namespace) -> int:
     listing = pipeline.list_series(options.dataset, options.work, choices=choices, workers=options.workers)
     if listing.rows and not listing.labelled:
         return _without_labels(listing, as_json=options.json)
-    if listing.rows and not options.json:
+    if listing.rows and not (options.json or options.groups):
         print(table_text(listing.rows))
-    measured = pipeline.doctor(options.dataset, options.work, choices=choices, workers=options.workers, quiet=options.quiet)
-    failed, sound = excluded_cases(measured.problems), len(measured.fingerprint.cases)
+    found = pipeline.doctor(options.dataset, options.work, choices=choices, workers=options.workers, quiet=options.quiet)
+    failed, sound = excluded_cases(found.problems), len(found.measured.fingerprint.cases)
     if options.json:
-        rows = [dataclasses.asdict(problem) for problem in measured.problems]
-        found = {"cases": sorted(measured.fingerprint.cases), "problems": rows, "series": [dataclasses.asdict(row) for row in listing.rows]}
-        print(json.dumps(found, indent=2, sort_keys=True))
-        return 1 if failed else 0
-    common.show_problems(measured.problems)
-    print(f"{sound} cases can be used, {len(failed)} have errors." if failed else f"All {sound} cases can be used.")
+        _print_json(found.as_json(), listing)
+    elif options.groups:
+        print("case,group", *(f"{case},{group}" for case, group in sorted(found.groups.items())), sep="\n")
+    else:
+        common.show_problems(found.problems)
+        print(f"{sound} cases can be used, {len(failed)} have errors." if failed else f"All {sound} cases can be used.")
+        if found.comparison:
+            print(f"\n{found.comparison}")
     return 1 if failed else 0
+
+
+def _print_json(content: dict[str, Any], listing: Any) -> None:
+    series = [dataclasses.asdict(row) for row in listing.rows]
+    print(json.dumps({"schema": "autoseg.diagnosis/1", **content, "series": series}, indent=2, sort_keys=True))
 
 
 def _without_labels(listing: Any, *, as_json: bool) -> int:
@@ -59,9 +70,7 @@ def _without_labels(listing: Any, *, as_json: bool) -> int:
 
     broken = [row for row in listing.rows if row.case and row.note and row.note != "localiser"]
     if as_json:
-        print(
-            json.dumps({"cases": [], "problems": [], "series": [dataclasses.asdict(row) for row in listing.rows]}, indent=2, sort_keys=True)
-        )
+        _print_json({"cases": [], "problems": [], "suggested_groups": {}, "work": None}, listing)
         return 1 if broken else 0
     chosen = len({row.case for row in listing.rows if row.case})
     print(table_text(listing.rows))

@@ -22,6 +22,7 @@ class CrossValidation:
     classes: class or group -> summary over the pooled cases.
     foreground_mean: mean over the classes of their mean Dice.
     table_1: the paper's table, where the plan's summary is `median`.
+    notes: what a reader must know about the folds, such as cases that joined after they were trained.
     """
 
     folds: tuple[FoldScores, ...]
@@ -29,6 +30,7 @@ class CrossValidation:
     classes: dict[str, ClassSummary]
     foreground_mean: float
     table_1: Table1 | None
+    notes: tuple[str, ...] = ()
 
     @property
     def cases(self) -> tuple[CaseScores, ...]:
@@ -36,7 +38,7 @@ class CrossValidation:
         return tuple(case for fold in self.folds for case in fold.cases)
 
 
-def cross_validate(folds: Sequence[FoldScores], plan: EvaluationPlan) -> CrossValidation:
+def cross_validate(folds: Sequence[FoldScores], plan: EvaluationPlan, notes: Sequence[str] = ()) -> CrossValidation:
     """Join the folds' scores; folds without cases are left out.
 
     Raises:
@@ -57,7 +59,7 @@ def cross_validate(folds: Sequence[FoldScores], plan: EvaluationPlan) -> CrossVa
     pooled = [case for fold in scored for case in fold.cases]
     classes, groups = summarise(pooled), scored[0].groups
     medians = table_1(scored) if plan.summary == "median" else None
-    return CrossValidation(scored, groups, classes, foreground_mean(classes, groups), medians)
+    return CrossValidation(scored, groups, classes, foreground_mean(classes, groups), medians, tuple(notes))
 
 
 def write_crossval(path: Path, result: CrossValidation, text: str) -> None:
@@ -70,6 +72,7 @@ def crossval_as_json(result: CrossValidation) -> dict[str, Any]:
     """What crossval.json holds; undefined values are null."""
     return {
         "folds": {str(fold.fold): [case.case for case in fold.cases] for fold in result.folds},
+        "notes": list(result.notes),
         "groups": {name: list(members) for name, members in result.groups.items()},
         "classes": classes_as_json(result.classes),
         "foreground_mean": {"dice": none_if_undefined(result.foreground_mean)},

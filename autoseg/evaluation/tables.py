@@ -110,6 +110,8 @@ def crossval_text(result: CrossValidation) -> str:
     count, parts = len(result.folds), []
     in_folds = f"{len(folds)} cases in {count} {'fold' if count == 1 else 'folds'}"
     parts.append(f"Cross-validation: {in_folds}, each predicted by the fold that did not train on it.")
+    if result.notes:
+        parts.append("\n".join(result.notes))
     parts.append(headline(result.classes, result.groups, result.foreground_mean))
     if result.table_1 is not None:
         parts.append(

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from autoseg.data.case import Dataset
 from autoseg.data.key import write_key
 from autoseg.errors import PlanError
-from autoseg.files import Work, write_json
+from autoseg.files import Work, read_json, write_json
 from autoseg.fingerprint.measure import Measurement
 from autoseg.planning.figures import unique_names
-from autoseg.planning.folds import Fold, Given, read_folds, write_folds
+from autoseg.planning.folds import Fold, Given, few, read_folds, write_folds
 from autoseg.planning.overrides import request
 from autoseg.planning.plan_file import write_plan
+from autoseg.planning.recipes import Recipe, list_recipes, load_recipe
 from autoseg.planning.schema import Plan
 from autoseg.planning.splitting import class_presence, extend_folds, given_lists, make_folds
 
@@ -23,7 +25,7 @@ def require_agreement(kept: Plan, dataset: Dataset, *, recipe: str | None, optio
     """Refuse what disagrees with a plan that is there: other data, another recipe, other settings.
 
     Args:
-        recipe: as asked for now; None: not named.
+        recipe: name or path, as asked for now; None: not named.
         options: as asked for now, in the form of `planner.plan`.
 
     Raises:
@@ -42,9 +44,9 @@ def require_agreement(kept: Plan, dataset: Dataset, *, recipe: str | None, optio
             file=file,
             remedy="Give the dataset that WORK was made from, or another WORK",
         )
-    if recipe is not None and recipe != kept.recipe:
+    if recipe is not None and (asked_for := load_recipe(recipe).name) != kept.recipe:
         raise PlanError(
-            f"it was made by recipe {kept.recipe}, --recipe asks for {recipe}", file=file, remedy="Leave --recipe out, or use --replan"
+            f"it was made by recipe {kept.recipe}, --recipe asks for {asked_for}", file=file, remedy="Leave --recipe out, or use --replan"
         )
     asked, recorded = request(options), request(kept.recipe_options)
     for key, value in asked.settings.items():
@@ -63,10 +65,11 @@ def require_agreement(kept: Plan, dataset: Dataset, *, recipe: str | None, optio
 
 def disagreement(plan: Plan, other: Plan, configuration: str) -> str | None:
     """The first dotted key at which two plans differ in what networks and prepared images depend on; None: their folds may be joined."""
-    return _difference(_what_matters(plan, configuration), _what_matters(other, configuration))
+    return _difference(what_matters(plan, configuration), what_matters(other, configuration))
 
 
-def _what_matters(plan: Plan, configuration: str) -> dict[str, Any]:
+def what_matters(plan: Plan, configuration: str) -> dict[str, Any]:
+    """The part of a plan that prepared images and networks of a configuration depend on."""
     part = plan.configurations.get(configuration)
     ignored = {"median_shape": True, "batch_size": True, "pool_loss_over_batch": True, "next_stage": True, "padding": {"train"}}
     return {
@@ -89,10 +92,18 @@ def _difference(first: Any, second: Any, key: str = "") -> str | None:
     return None if first == second else key
 
 
-def write_decisions(work: Work, plan: Plan, measured: Measurement, folds: Sequence[Fold], *, fresh: bool) -> None:
-    """plan.json, fingerprint.json, dataset.json, folds.json and, of a DICOM export, key.json of WORK; a kept plan is not written again."""
+def write_decisions(work: Work, plan: Plan, measured: Measurement, folds: Sequence[Fold], *, recipe: Recipe | None) -> None:
+    """plan.json, fingerprint.json, dataset.json, folds.json and, of a DICOM export, key.json of WORK.
+
+    Args:
+        recipe: that a new plan was made by, kept in recipe.json unless it is an installed one; None: the plan is kept, and not written.
+    """
     dataset = measured.dataset
-    if fresh:
+    if recipe is not None:
+        if recipe.name in list_recipes():
+            work.recipe.unlink(missing_ok=True)
+        else:
+            write_json(work.recipe, "recipe", recipe.model_dump(mode="json", by_alias=True))
         write_plan(work.plan, plan)
     write_json(work.fingerprint, "fingerprint", measured.fingerprint.model_dump(mode="json"))
     write_json(
@@ -111,6 +122,36 @@ def write_decisions(work: Work, plan: Plan, measured: Measurement, folds: Sequen
     if dataset.key is not None:
         write_key(work.key, dataset.key)
     write_folds(work.folds, folds)
+
+
+@dataclass(frozen=True)
+class CaseChanges:
+    """How a dataset differs from when WORK was last prepared. changed: the image is another; lost: there is no such case any more."""
+
+    new: tuple[str, ...]
+    changed: tuple[str, ...]
+    lost: tuple[str, ...]
+
+    def __str__(self) -> str:
+        kinds = ((self.new, "new"), (self.changed, "changed"), (self.lost, "gone"))
+        return ", ".join(f"{len(names)} {what} ({few(names)})" for names, what in kinds if names)
+
+
+def case_changes(work: Work, measured: Measurement) -> CaseChanges:
+    """Against the content keys in WORK/dataset.json."""
+    before = dict(read_json(work.dataset, "dataset")["cases"]) if work.dataset.is_file() else {}
+    now = {case: measures.content_key for case, measures in measured.fingerprint.cases.items()}
+    changed = tuple(case for case in now if case in before and before[case] != now[case])
+    return CaseChanges(tuple(sorted(set(now) - set(before))), changed, tuple(sorted(set(before) - set(now))))
+
+
+def recipe_of(work: Work, plan: Plan) -> Recipe:
+    """The recipe that WORK's plan was made by.
+
+    Raises:
+        PlanError: it is neither installed nor kept in WORK.
+    """
+    return load_recipe(work.recipe if work.recipe.is_file() else plan.recipe)
 
 
 def split_cases(work: Work, plan: Plan, measured: Measurement, *, left_out: Collection[str], fresh: bool) -> list[Fold]:
