@@ -19,7 +19,10 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("dataset", metavar="DATASET", type=common.existing, help="folder of images and label maps, in one of four layouts")
     parser.add_argument("work", metavar="WORK", type=Path, help="folder for the plan, the prepared cases, models and scores")
-    parser.add_argument("--recipe", help="auto (default), covid19-ct, covid19-ct-sides, nnunet, nnunet-resenc-m/-l/-xl, or a recipe file")
+    parser.add_argument(
+        "--recipe",
+        help="auto (default), covid19-ct, covid19-ct-sides, nnunet, nnunet-resenc-m/-l/-xl, a file, or a WORK to plan like",
+    )
     parser.add_argument("--config", nargs="+", metavar="C", help="configurations to prepare (default: the plan's own choice)")
     parser.add_argument(
         "--set",
