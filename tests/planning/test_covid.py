@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from autoseg.errors import PlanError
-from autoseg.planning.splitting import make_folds
 from autoseg.planning.forecast import parameters
 from autoseg.planning.schema import Clip, Rescale, ZScore
+from autoseg.planning.splitting import make_folds
 
 TWENTY = [
     *(f"coronacases_{i:03d}" for i in range(1, 11)),
