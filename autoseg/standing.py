@@ -44,7 +44,7 @@ class Comparison:
         }
 
     def __str__(self) -> str:
-        lines = [f"Since WORK was prepared: {self.changes or 'no case has changed'}."]
+        lines = [f"Since WORK was prepared: {str(self.changes) or 'no case has changed'}."]
         lines += [f"{extent}." for extent in self.extents if extent.is_behind]
         lines.append(moves_text(self.moves) if self.moves is not None else f"No new plan can be made to compare with: {self.obstacle}")
         return "\n".join(lines)

@@ -41,7 +41,6 @@ def test_switches_of_later_work_are_absent():
     for switch in (
         "--speed",
         "--report",
-        "--cluster",
     ):
         assert switch not in text
 

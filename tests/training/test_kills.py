@@ -110,6 +110,18 @@ class Runs:
         return process
 
 
+def wait_for_steps(made, steps: int) -> None:
+    """Until so many more checkpoints have appeared; there is one a step."""
+    before = None
+    until = time.monotonic() + 300
+    while steps > 0:
+        assert time.monotonic() < until
+        now = made.folder.checkpoint.stat().st_mtime_ns if made.folder.checkpoint.is_file() else before
+        steps -= before is not None and now != before
+        before = now
+        time.sleep(0.005)
+
+
 def step_of(checkpoint: Path) -> int:
     return torch.load(checkpoint, weights_only=True)["values"]["step"]
 
@@ -132,7 +144,8 @@ def test_fourteen_kills_and_the_same_weights(make_fold, tmp_path, workers):
         process, began = runs.start(where if where != "a random moment" else "nowhere", count), time.monotonic()
         if where == "a random moment":
             assert "goes on after" in process.stdout.readline()
-            time.sleep(float(rng.uniform(0.0, 1.5)))
+            wait_for_steps(other, int(rng.integers(1, 9)))
+            time.sleep(float(rng.uniform(0.0, 0.3)))
             process.kill()
         said = process.stdout.read().strip().replace("\n", " | ")
         assert process.wait() == -signal.SIGKILL, f"kill {number} ({where}) came too late: {said}"
