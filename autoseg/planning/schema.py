@@ -245,7 +245,7 @@ class AugmentationPlan(Part):
     """What is changed at random in each training sample."""
 
     backend: Literal["native", "batchgenerators"] = Field(
-        description="Whose functions: our own, in threads, or batchgenerators', in processes, since it draws from generators that threads share."
+        description="Whose functions: our own, in threads, or batchgenerators', in processes: it draws from generators that threads share."
     )
     conventions: Literal["batchgenerators", "batchgeneratorsv2"] = Field(
         description="Whom `native` follows where the two differ: v2 draws scales evenly over their range, lets a volume go over into zeros "
@@ -310,7 +310,7 @@ class RescuePlan(Part):
         "patches that show it, has collapsed to background; null: never judged."
     )
     slow_epochs: Count | None = Field(
-        description="A network without a true positive in its first so many epochs is called slow: a warning, nothing else; null: no warning."
+        description="A network without a true positive in its first so many epochs is called slow: only a warning; null: none."
     )
 
 
@@ -622,7 +622,7 @@ class Plan(Part):
                 raise ValueError(f"configurations.{name}.normalise_in_mask needs one value a channel")
             for channel, mask in zip(self.dataset.channels, configuration.normalise_in_mask, strict=True):
                 if not mask and any(steps.masked for steps in self.intensity[channel].values()):
-                    raise ValueError(f"intensity.{channel} z-scores in the non-zero mask, configurations.{name}.normalise_in_mask says false")
+                    raise ValueError(f"intensity.{channel} z-scores in the non-zero mask, {name}.normalise_in_mask says false")
             if configuration.previous_stage and self.configurations[configuration.previous_stage].previous_stage:
                 raise ValueError(f"configurations.{name} builds on {configuration.previous_stage!r}, which is no first stage itself")
         return self

@@ -108,7 +108,8 @@ if __name__ == "__main__":
 def run(python: str | Path, code: str, arguments: list[object], folder: Path, **environment: str) -> dict:
     script = folder / "run.py"  # a file: spawned workers import the main module
     script.write_text(code, encoding="utf-8")
-    found = subprocess.run([python, script, *map(str, arguments)], capture_output=True, text=True, check=False, env=os.environ | environment)
+    command = [python, script, *map(str, arguments)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
     if found.returncode or not found.stdout.strip():
         raise SystemExit(f"{python} failed:\n{found.stdout[-2000:]}{found.stderr[-4000:]}")
     return json.loads(found.stdout.splitlines()[-1])
@@ -132,11 +133,12 @@ def main() -> None:
             run(python, PEER, ["equal", options.batch, options.steps, WARM_UP, EQUAL_STEPS, kept], folder, **environment)
             found = run(sys.executable, OURS, ["equal", options.steps, WARM_UP, kept, work], folder)
             apart = [ours - theirs for ours, theirs in zip(found["losses"], found["theirs"], strict=True)]
-            print(f"losses less the peer's: {', '.join(f'{d:.6f}' for d in apart)}; weights after {EQUAL_STEPS} steps: {found['apart']:.1e} apart")
-            print(f"(they moved by up to {found['moved']:.1e})", flush=True)
+            print(f"losses less the peer's: {', '.join(f'{d:.6f}' for d in apart)}")
+            print(f"weights after {EQUAL_STEPS} steps: {found['apart']:.1e} apart, moved by up to {found['moved']:.1e}", flush=True)
         ours, theirs, waited = [], [], []
         for _ in range(options.rounds):
-            theirs += run(python, PEER, ["time", options.batch, options.steps, WARM_UP, EQUAL_STEPS, kept], folder, **environment)["seconds"]
+            arguments = ["time", options.batch, options.steps, WARM_UP, EQUAL_STEPS, kept]
+            theirs += run(python, PEER, arguments, folder, **environment)["seconds"]
             found = run(sys.executable, OURS, ["time", options.steps, WARM_UP, kept, work], folder)
             ours += found["seconds"]
             waited.append(found["waited"])

@@ -30,9 +30,8 @@ def measured(command: Sequence[str | Path], *, environment: Mapping[str, str] | 
         SystemExit: it failed; its output is shown.
     """
     began = time.perf_counter()
-    process = subprocess.Popen(
-        list(map(str, command)), env=os.environ | dict(environment or {}), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    said_to = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen(list(map(str, command)), env=os.environ | dict(environment or {}), cwd=cwd, **said_to)
     said: list[str] = []
     reader = threading.Thread(target=lambda: said.extend(process.stdout), daemon=True)
     reader.start()
