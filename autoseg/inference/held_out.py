@@ -10,6 +10,7 @@ from autoseg.data.writing import on_stored_grid, write_labels
 from autoseg.files import Work
 from autoseg.inference.loading import FoldName, load_folder
 from autoseg.inference.predictor import Predictor, make_predictor
+from autoseg.inference.room import require_memory
 from autoseg.network import build
 from autoseg.planning.schema import Plan
 from autoseg.preprocessing.store import open_case
@@ -34,11 +35,16 @@ def predict_held_out(
 def predict_stored(
     predictor: Predictor, store: Path, cases: Sequence[str], folder: Path, on_case: Callable[[str], None]
 ) -> dict[str, Path]:
-    """Write the label map of each stored case, on its own grid, into `folder`: case -> file."""
+    """Write the label map of each stored case, on its own grid, into `folder`: case -> file.
+
+    Raises:
+        ResourceError: memory does not suffice for a case.
+    """
     written = {}
     for case in cases:
         stored = open_case(store, case)
         previous = stored.previous() if predictor.configuration.previous_stage else None
+        require_memory(predictor, (stored.channels, *stored.shape), stored.origin, case=case)
         found = predictor.predict(stored.image(), stored.spacing, stored.origin, previous=previous)
         written[case] = folder / f"{case}.nii.gz"
         write_labels(

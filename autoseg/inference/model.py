@@ -23,6 +23,7 @@ from autoseg.inference.first_stage import first_stage_change
 from autoseg.inference.loading import FoldName, load_folder
 from autoseg.inference.postprocessing import apply_postprocessing
 from autoseg.inference.predictor import Predictor, Progress, make_predictor
+from autoseg.inference.room import require_memory
 from autoseg.network.device import resolve_device
 from autoseg.planning.keeping import disagreement
 from autoseg.planning.schema import Plan
@@ -143,6 +144,7 @@ class Model:
         previous = None
         if found is not None:
             previous = on_prepared_grid(self.labels.encode(found.voxels), prepared.origin, prepared.image.shape[1:])
+        require_memory(self.predictor, prepared.image.shape, prepared.origin, case=case.name, probabilities=probabilities)
         arguments = (prepared.image, prepared.spacing, prepared.origin)
         if probabilities:
             return self.predictor.predict_probabilities(*arguments, previous=previous, progress=progress)

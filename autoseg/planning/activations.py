@@ -22,14 +22,17 @@ class Form:
 
     item: bytes of a map's element, 2 under bfloat16 and float16.
     channels_last: the memory layout.
-    reorders: whether a convolution of contiguous maps copies them into its own layout, as oneDNN does on a CPU.
-    pools_in_float32: whether pooling makes, and keeps, a float32 copy of shorter maps, as torch does in 3D on a CPU.
+    cpu: whether torch's way on a CPU adds to it.
     """
 
     item: int
     channels_last: bool
-    reorders: bool
-    pools_in_float32: bool
+    cpu: bool
+
+    @property
+    def reorders(self) -> bool:
+        """Whether a convolution of contiguous maps copies them into its own layout, as oneDNN does."""
+        return self.cpu and not self.channels_last
 
     @property
     def short(self) -> bool:
@@ -83,28 +86,35 @@ def kept(operations: Sequence[Operation]) -> float:
 class _Pass:
     """What the operations of one network's step depend on.
 
-    sizes: voxels of a map at each level, for the whole batch.
+    sizes: voxels of a map at each level, for the whole batch. padded: by how much a border of one voxel makes it larger.
     """
 
     network: NetworkPlan
     form: Form
     sizes: tuple[int, ...]
+    padded: tuple[float, ...]
 
     @classmethod
     def of(cls, network: NetworkPlan, patch: Sequence[int], batch: int, form: Form) -> _Pass:
-        size, sizes = list(patch), []
+        size, sizes, padded = list(patch), [], []
         for stride in network.strides:
             size = [n // s for n, s in zip(size, stride, strict=True)]
             sizes.append(batch * math.prod(size))
-        return cls(network, form, tuple(sizes))
+            padded.append(math.prod((n + 2) / n for n in size))
+        return cls(network, form, tuple(sizes), tuple(padded))
+
+    @property
+    def instance(self) -> bool:
+        return self.network.norm.name == "instance"
 
     def map(self, width: int, level: int) -> float:
         """Bytes of a map."""
         return self.form.item * width * self.sizes[level]
 
     def float_copy(self, width: int, level: int) -> float:
-        """Bytes of the copy that pooling makes of a map."""
-        return FLOAT * width * self.sizes[level] if self.form.pools_in_float32 else 0.0
+        """Bytes of the float32 copy that 3D pooling makes of a shorter map on a CPU."""
+        makes = self.form.cpu and self.form.short and self.network.dimension == 3
+        return FLOAT * width * self.sizes[level] if makes else 0.0
 
     def weights(self, inside: int, outside: int, kernel: Sequence[int]) -> float:
         return FLOAT * inside * outside * math.prod(kernel)
@@ -187,11 +197,14 @@ def _unit(
 ) -> Iterator[Operation]:
     """Convolution, norm and activation. The activation overwrites its input; whatever comes next keeps what the unit gives."""
     network, out = through.network, through.map(outside, level)
-    given = through.map(inside, level if input_level is None else input_level)
-    yield _convolution(through, given, out, through.weights(inside, outside, kernel), needs_gradient=needs_gradient)
+    input_level = level if input_level is None else input_level
+    scratch = through.padded[input_level] if through.form.cpu else 0.0
+    weights = through.weights(inside, outside, kernel)
+    yield _convolution(through, through.map(inside, input_level), out, weights, needs_gradient=needs_gradient, scratch=scratch)
     if network.dropout > 0 and not last_of_block:
         yield Operation(forward=2 * out, backward=2 * out)
-    activation = [] if last_of_block else [Operation(kept=out, backward=2 * out)]
+    # an instance norm gives a view of what it made; writing into a view costs two more copies backward
+    activation = [] if last_of_block else [Operation(kept=out, backward=(4 if through.instance else 2) * out)]
     if network.norm.name == "none":
         yield from activation
     elif network.order_of_layers == "conv-norm-activation":
@@ -202,19 +215,26 @@ def _unit(
 
 def _norm(through: _Pass, out: float) -> Operation:
     """A norm keeps its input. An instance norm works on contiguous maps: from others it makes, and keeps, a copy."""
-    if through.network.norm.name == "instance" and through.form.channels_last:
+    if through.instance and through.form.channels_last:
         return Operation(kept=out, forward=2 * out, backward=3 * out)
     return Operation(kept=out, forward=out, backward=2 * out)
 
 
-def _convolution(through: _Pass, given: float, out: float, weights: float, *, needs_gradient: bool = True) -> Operation:
-    """Its input is kept by whoever made it."""
+def _convolution(
+    through: _Pass, given: float, out: float, weights: float, *, needs_gradient: bool = True, scratch: float = 0.0
+) -> Operation:
+    """Its input is kept by whoever made it.
+
+    Args:
+        scratch: how often the input is copied for the weights' gradient, borders and all.
+    """
     form, back = through.form, given if needs_gradient else 0.0
     copies = given + out if form.reorders else 0.0
-    if through.network.norm.name == "instance" and form.channels_last:
+    if through.instance and form.channels_last:
         copies += given + out  # what a norm gave is contiguous, and is brought back each time
     short_weights = weights * form.item / FLOAT if form.short else 0.0
-    return Operation(kept=short_weights, forward=out + copies, backward=out + back + copies, gradient=weights)
+    backward = out + back + copies + (0.0 if form.reorders else scratch * given)
+    return Operation(kept=short_weights, forward=out + copies, backward=backward, gradient=weights)
 
 
 def _max_pool(through: _Pass, width: int, level: int) -> Operation:
@@ -252,9 +272,10 @@ def _block(
 
 
 def _head(through: _Pass, level: int, outputs: int) -> Operation:
+    """A convolution of one voxel; in 3D torch's own on a CPU, which works on contiguous copies."""
     width, logits = through.network.features[level], through.map(outputs, level)
     given = through.map(width, level)
-    copies = given + logits if through.form.reorders else 0.0
+    copies = given if through.form.cpu and through.network.dimension == 3 else 0.0
     return Operation(kept=logits, forward=copies, backward=logits + given + copies, gradient=through.weights(width, outputs, [1]))
 
 

@@ -1,8 +1,8 @@
 """What every stage will need, by formula and before anything runs: memory of the device, RAM, disk.
 
 The memory of a training step is derived operation by operation (`activations`) and calibrated on one CPU machine; docs/decisions.md
-says how near it came. No test holds that yet. For CUDA it is the same derivation without what only a CPU does; that is unverified, and so
-are RAM and memory of prediction. How long anything takes cannot be derived: `train --probe` measures it (WORK/forecast.json).
+says how near it came, tests/training/test_step_memory.py holds it. For CUDA it is the same derivation without what only a CPU does; that
+is unverified, and so is RAM. How long anything takes cannot be derived: `train --probe` measures it (WORK/forecast.json).
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ GB = 2**30
 IMPORTS_GB = 0.25  # resident after importing what trains
 FIRST_STEP_GB = 0.15  # what the first step loads beside its tensors: optimiser code, kernels, their caches
 FRAGMENTS = 0.05  # share by which freed blocks that cannot be used again swell a CPU's step
+# glibc takes blocks below 32 MB from a heap where what is freed leaves gaps, more so where convolutions copy maps into their own layout.
+# With every block apart (MALLOC_MMAP_THRESHOLD_) the same steps took .53 GB instead of .72 to .76
+HEAP_BLOCK = 2**25
+HEAP_FRAGMENTS, HEAP_FRAGMENTS_REORDERED = 0.15, 0.37  # instead, where the largest level's maps are such blocks
 DATA_WORKER_GB = 0.2  # a process that makes samples, beside the patches that it works at
 SAMPLE_COPIES = 6  # of a patch that such a process holds at most, in float32
 
@@ -82,7 +86,7 @@ def parameters(network: NetworkPlan, channels: int, outputs: int) -> int:
     return total + conv(network.features[0], outputs, 1, norm=False)
 
 
-def form_on(training: TrainingPlan, device: str, dimension: int) -> Form:
+def form_on(training: TrainingPlan, device: str) -> Form:
     """The form that maps take on a device of this kind (cpu, cuda, mps); what `auto` means is `network.precision`'s rule.
 
     A CPU is taken for one without bfloat16, a CUDA card for one with half precision.
@@ -91,8 +95,7 @@ def form_on(training: TrainingPlan, device: str, dimension: int) -> Form:
     if precision == "auto":
         precision = "bfloat16" if device == "cuda" else "float32"
     last = layout == "channels_last" or (layout == "auto" and device in ("cpu", "cuda"))
-    item, on_cpu = ITEM[precision], device == "cpu"
-    return Form(item, channels_last=last, reorders=on_cpu and not last, pools_in_float32=on_cpu and item < FLOAT and dimension == 3)
+    return Form(ITEM[precision], channels_last=last, cpu=device == "cpu")
 
 
 def training_step_gb(configuration: ConfigurationPlan, training: TrainingPlan, task: Task, device: str) -> float:
@@ -101,14 +104,14 @@ def training_step_gb(configuration: ConfigurationPlan, training: TrainingPlan, t
     Args:
         device: kind of device: cpu, cuda or mps.
     """
-    inside, batch = configuration.inside(), configuration.batch_size
+    inside, batch, form = configuration.inside(), configuration.batch_size, form_on(training, device)
     operations = step_operations(
         inside.network,
         inside.patch_size,
         batch,
         task.inputs,
         task.outputs,
-        form_on(training, device, inside.network.dimension),
+        form,
         deep_supervision=training.deep_supervision,
         regions=task.regions,
     )
@@ -116,8 +119,15 @@ def training_step_gb(configuration: ConfigurationPlan, training: TrainingPlan, t
     given = voxels * (FLOAT * task.inputs + (FLOAT * task.outputs if task.regions else INDEX))
     total = peak(operations) + given + _weights(inside.network, training, task)
     if device == "cpu":
-        total = total * (1 + FRAGMENTS) + FIRST_STEP_GB * GB
+        total = total * (1 + _fragments(form, voxels * inside.network.features[0])) + FIRST_STEP_GB * GB
     return total / GB
+
+
+def _fragments(form: Form, values: int) -> float:
+    """By which share a CPU's step swells. values: of a map of the first level."""
+    if form.item * values >= HEAP_BLOCK:
+        return FRAGMENTS
+    return HEAP_FRAGMENTS_REORDERED if form.reorders else HEAP_FRAGMENTS
 
 
 def _weights(network: NetworkPlan, training: TrainingPlan, task: Task) -> float:
@@ -166,10 +176,9 @@ def case_size(configuration: ConfigurationPlan, spacing: Sequence[float], shape:
 
 def prediction_memory_gb(
     configuration: ConfigurationPlan,
-    training: TrainingPlan,
+    form: Form,
     prediction: PredictionPlan,
     task: Task,
-    device: str,
     size: CaseSize,
     *,
     folds: int,
@@ -177,8 +186,8 @@ def prediction_memory_gb(
     """Memory of the device while one case is predicted: networks, a batch of tiles, sums and slabs; on a CPU beyond the imports.
 
     Args:
-        device: kind of device: cpu, cuda or mps.
-        folds: networks that are averaged.
+        form: that maps take on the device.
+        folds: networks that are averaged; 0: they are there already.
     """
     inside = configuration.inside()
     flat = inside.network.dimension == 2
@@ -188,9 +197,17 @@ def prediction_memory_gb(
     rows = min(shape[axis], prediction.batch_tiles if flat else patch[axis])
     sums = 2 * FLOAT * task.outputs * rows * math.prod(shape) / shape[axis]
     weights = FLOAT * folds * parameters(inside.network, task.inputs, task.outputs)
-    form = form_on(training, device, inside.network.dimension)
     tile = prediction_peak(inside.network, inside.patch_size, prediction.batch_tiles, task.inputs, task.outputs, form)
-    return (weights + tile + sums + BLOCK) / GB + (FIRST_STEP_GB if device == "cpu" else 0.0)
+    block = 0.0  # labels are decided before they are resized; outputs are brought to their original rows, a slab at once
+    if prediction.resize == "logits":
+        block = min(BLOCK, sums * max(1.0, size.original / math.prod(size.prepared)) ** (1 / 3))
+    return (weights + tile + sums + block) / GB + (FIRST_STEP_GB if form.cpu else 0.0)
+
+
+def probabilities_gb(outputs: int, size: CaseSize, device: str) -> float:
+    """What probabilities of all outputs take of the device's memory: at the prepared size, on a CPU at the original one too."""
+    original = 2 * size.original if device == "cpu" else 0
+    return FLOAT * outputs * (math.prod(size.prepared) + original) / GB
 
 
 def prediction_ram_gb(channels: int, size: CaseSize) -> float:
@@ -225,7 +242,7 @@ def forecast(plan: Plan, figures: Figures) -> dict[str, StageForecast]:
             "training_memory_gb": training_step_gb(configuration, training, task, device),
             "training_ram_gb": training_ram_gb(configuration, training, task, workers=1),
             "prediction_memory_gb": prediction_memory_gb(
-                configuration, training, plan.prediction, task, device, largest, folds=plan.folds.count
+                configuration, form_on(training, device), plan.prediction, task, largest, folds=plan.folds.count
             ),
             "prediction_ram_gb": IMPORTS_GB + prediction_ram_gb(channels, largest),
             "preprocessing_ram_gb": preprocessing_ram_gb(channels, largest.larger),

@@ -102,7 +102,10 @@ def _within_memory(frame: Frame, shape: Shape, design: Design, patch: tuple[int,
     limit = limit_of(rule, len(shape.spacing), frame.machine.memory_gb)
     while True:
         how = (shape.voxels, rule, levels_rule, design, limit)
-        fit = shrink_to_fit(shape.spacing, shape.median, *how) if patch is None else around_given_patch(shape.spacing, patch, *how)
+        try:
+            fit = shrink_to_fit(shape.spacing, shape.median, *how) if patch is None else around_given_patch(shape.spacing, patch, *how)
+        except ResourceError as error:
+            raise ResourceError(f"planning for {frame.machine.memory_gb:g} GB: {error.message}", remedy=error.remedy) from None
         shape = replace(shape, fit=fit if given.batch_size is None else replace(fit, batch=given.batch_size))
         if rule.share_of_memory is None:
             return shape

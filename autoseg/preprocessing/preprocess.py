@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,10 @@ from autoseg.fingerprint.types import CaseMeasures, Fingerprint
 from autoseg.parallel import available_cores, map_cases, worker_count
 from autoseg.planning.schema import Plan
 from autoseg.preprocessing.prepare import prepare_case, target_spacing
+from autoseg.preprocessing.room import require_disk
 from autoseg.preprocessing.store import has_case, write_case
+
+log = logging.getLogger("autoseg")
 
 _STORE_VERSION = 2  # part of every key: a store of another form is made anew
 _IMPORTS_GB = 0.3
@@ -59,6 +63,9 @@ def preprocess(
 
     Returns:
         A row for each case that failed; the others are stored.
+
+    Raises:
+        ResourceError: what is missing surely does not fit on the disk; nothing was begun.
     """
     tasks, problems = [], []
     for files in dataset.cases:
@@ -70,6 +77,9 @@ def preprocess(
             tasks.append(_Task(files, kinds, measures.content_key, annotated, missing, work.path, plan, 1))
         elif on_case:
             on_case(files.case)
+    missing = ((name, fingerprint.cases[task.files.case]) for task in tasks for name in task.wanted)
+    if warning := require_disk(plan, missing, work.path):
+        log.warning("%s", warning)
     count = worker_count(len(tasks), _memory_gb(tasks, fingerprint, plan), workers)
     threads = 1 if cluster else max(1, available_cores() // max(count, 1))  # a cluster's workers have their own threads
     tasks = [replace(task, threads=threads) for task in tasks]

@@ -39,7 +39,7 @@ def test_a_step_of_two_levels_keeps_what_a_hand_count_finds(planned):
     )
     assert network.norm.name == "batch" and network.blocks.encoder == [2, 2]
     high, low = 2 * 8 * 16 * 16, 2 * 4 * 8 * 8  # voxels of a map in a batch of two
-    form = Form(4, channels_last=True, reorders=False, pools_in_float32=False)
+    form = Form(4, channels_last=True, cpu=False)
     operations = step_operations(network, [8, 16, 16], 2, 1, 3, form, deep_supervision=False, regions=False)
     # each unit keeps its convolution's and its norm's map; the decoder the joined maps too; then logits and probabilities of 3 classes
     maps = high * 4 * (2 * 2) + low * 8 * (2 * 2) + high * (2 * 4) + high * 4 * (2 * 2) + 2 * high * 3
