@@ -34,6 +34,8 @@ from autoseg.planning.recipes import Recipe
 from autoseg.planning.schema import EvaluationPlan, Plan
 from autoseg.preprocessing.previous_stage import MadeBy
 from autoseg.preprocessing.store import PREVIOUS_STAGE
+from autoseg.probing import Probe
+from autoseg.training.probe import Trial
 
 PLAN_INTRO = (
     "Every decision. Triples stand in the order (z, y, x), in mm and voxels. `--set` takes any of these keys; NAME is a name, N a position."
@@ -190,8 +192,35 @@ def _forms() -> dict[str, dict]:
             **asdict(MadeBy("3d_lowres", 0, weights="KEY", prediction="KEY")),
         },
         "key.json": {"schema": "autoseg.key/1", **key_as_json(key)},
+        "forecast.json": {"schema": "autoseg.forecast/1", "configurations": {"3d_fullres": _probe().as_json()}},
         "folds.json": {"schema": "autoseg.folds/1", **folds_as_json([Fold(0, ("CASE",), ("OTHER",))])},
     }
+
+
+def _probe() -> Probe:
+    trials = (Trial("float32", "channels_last", 1.1), Trial("float32", "contiguous", 1.3))
+    return Probe(
+        device="cpu",
+        threads=2,
+        workers=1,
+        fold=0,
+        folds=5,
+        precision="float32",
+        memory_layout="channels_last",
+        trials=trials,
+        steps=8,
+        seconds_per_step=1.2,
+        waiting=0.05,
+        seconds_per_held_out_batch=0.4,
+        seconds_to_start=0.5,
+        seconds_per_epoch=120.0,
+        epochs=100,
+        seconds_of_training=12000.5,
+        held_out=4,
+        seconds_of_held_out=40.0,
+        peak_memory_gb=1.02,
+        forecast_memory_gb=1.0,
+    )
 
 
 def pages() -> dict[str, str]:
