@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
+from autoseg.errors import ResourceError
 from autoseg.inference.predictor import Predictor
 from autoseg.network.device import free_memory_gb
 from autoseg.planning.activations import Form
@@ -41,16 +42,19 @@ def require_memory(predictor: Predictor, shape: Sequence[int], origin: Origin, *
     task = Task(inputs, ensemble.outputs, labels.regions)
     needed = prediction_memory_gb(part, form, predictor.prediction, task, size, folds=0)
     needed += probabilities_gb(ensemble.outputs, size, kind) if probabilities else 0.0
-    warning = require(
-        f"Case {case}: prediction of {' x '.join(map(str, shape[1:]))} prepared voxels",
-        needed,
-        free_memory_gb(ensemble.device),
-        at_least=PREDICTION_AT_LEAST,
-        where="RAM" if kind == "cpu" else ensemble.device,
-        remedy=_remedy(kind, predictor.prediction.batch_tiles, probabilities),
-    )
+    try:
+        warning = require(
+            f"prediction of {' x '.join(map(str, shape[1:]))} prepared voxels",
+            needed,
+            free_memory_gb(ensemble.device),
+            at_least=PREDICTION_AT_LEAST,
+            where="RAM" if kind == "cpu" else ensemble.device,
+            remedy=_remedy(kind, predictor.prediction.batch_tiles, probabilities),
+        )
+    except ResourceError as error:
+        raise error.in_case(case) from None
     if warning:
-        log.warning("%s", warning)
+        log.warning("case %s: %s", case, warning)
 
 
 def _remedy(kind: str, batch_tiles: int, probabilities: bool) -> str:

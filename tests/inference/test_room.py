@@ -32,7 +32,9 @@ def predict(model, **options):
 def test_a_case_that_surely_does_not_fit_is_refused_before_the_first_tile(model, monkeypatch):
     needs(monkeypatch, 2.1)
     tiles = []
-    with pytest.raises(ResourceError, match=r"Case array: .* forecast to take 2\.1 GB of RAM, 1\.0 GB are free\. Free memory"):
+    with pytest.raises(
+        ResourceError, match=r"^case array: prediction of .* forecast to take 2\.1 GB of RAM, 1\.0 GB are free\. Free memory"
+    ):
         predict(model, progress=lambda *done: tiles.append(done))
     assert tiles == []
 
@@ -57,7 +59,7 @@ def test_a_huge_case_does_not_fit_by_the_real_forecast(model, monkeypatch):
 
     shape = (2000, 2000, 2000)
     origin = Origin(Grid(shape), Orientation(), Grid(shape), whole_box(shape), None, "key")
-    with pytest.raises(ResourceError, match="Case large"):
+    with pytest.raises(ResourceError, match="^case large: prediction"):
         room.require_memory(model.predictor, (len(model.plan.dataset.channels), *shape), origin, case="large")
 
 
