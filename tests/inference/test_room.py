@@ -59,7 +59,7 @@ def test_a_huge_case_does_not_fit_by_the_real_forecast(model, monkeypatch):
 
     shape = (2000, 2000, 2000)
     origin = Origin(Grid(shape), Orientation(), Grid(shape), whole_box(shape), None, "key")
-    with pytest.raises(ResourceError, match="^case large: prediction"):
+    with pytest.raises(ResourceError, match=r"^case large: prediction"):
         room.require_memory(model.predictor, (len(model.plan.dataset.channels), *shape), origin, case="large")
 
 
