@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from autoseg.errors import ResourceError
+from autoseg.network.device import is_out_of_memory
 from autoseg.network.precision import autocast
 from autoseg.training.optimisation import clip_gradients, learning_rate
 from autoseg.training.patches import Sample
@@ -19,8 +20,6 @@ from autoseg.training.rescue import NotFinite
 from autoseg.training.setting import Setting
 from autoseg.training.state import TrainingState
 from autoseg.training.targets import overlap_counts
-
-_MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 @dataclass(frozen=True)
@@ -173,11 +172,6 @@ def read(outcomes: Sequence[Outcome]) -> list[tuple[float, dict[str, float], lis
     rows = [torch.stack([o.loss, *(o.parts[name].to(o.loss) for name in names)]) for o in outcomes]
     values, counts = torch.stack(rows).tolist(), torch.stack([o.counts for o in outcomes]).tolist()
     return [(loss, dict(zip(names, parts, strict=True)), count) for (loss, *parts), count in zip(values, counts, strict=True)]
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether it says that the device's or the machine's memory has run out."""
-    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _MEMORY_WORDS)
 
 
 def _split_further(setting: Setting, state: TrainingState, batch_size: int, said: str, message: Callable[[str], None]) -> None:

@@ -21,7 +21,7 @@ from autoseg.files import Work
 from autoseg.parallel import map_cases, require_shared
 from autoseg.preprocessing.store import open_case
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")]
 
 
 @pytest.fixture(scope="module")

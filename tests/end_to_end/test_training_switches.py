@@ -65,6 +65,7 @@ def test_a_finished_fold_goes_on_with_extend_and_is_skipped_without(make_dataset
     assert "--extend does not say by how much" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_budget_run_is_repeated_in_another_work(make_dataset, tiny, tmp_path):
     dataset = make_dataset(cases=5)
     work, again = (planned(dataset, tmp_path / name, tiny) for name in ("work", "again"))

@@ -111,7 +111,7 @@ def test_the_peers_plans_are_taken(shared_data, measured):
     assert "nnUNetPlans of Dataset004_Hippocampus (nnU-Net)" in told and "here lung_left" in told
 
 
-@pytest.mark.parametrize("recipe", ["nnunet", "nnunet-resenc-m"])
+@pytest.mark.parametrize("recipe", ["nnunet", pytest.param("nnunet-resenc-m", marks=pytest.mark.slow)])
 def test_every_plan_of_the_peer_goes_there_and_back(planner_cases, tmp_path, recipe):
     """Written as a file of the peer's, read as a recipe, planned for the same data: the same plan, cascades and turned axes included."""
     seen = set()

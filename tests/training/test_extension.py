@@ -109,6 +109,7 @@ def test_an_early_stop_counts_anew_when_a_run_is_extended(make_fold):
     assert second.epochs >= first.epochs + 2
 
 
+@pytest.mark.slow  # a run by time takes as long as it is given
 def test_a_run_by_time_is_extended_by_time(make_fold):
     made = make_fold().again("timed", steps_per_epoch=6, schedule__warmup=0)
     made.train(deadline=time.monotonic() + 3)
@@ -120,6 +121,7 @@ def test_a_run_by_time_is_extended_by_time(make_fold):
     assert 0.2 < progress[0] < 0.8 and rows[-1]["step_progress"][-1] > 0.9, "as if the time had been the sum of both"
 
 
+@pytest.mark.slow  # a run by time takes as long as it is given
 def test_a_replay_does_the_same_steps_bit_by_bit(make_fold, monkeypatch):
     """A run by time, extended by time, with a rate that was halved and a batch that was split on the way."""
     made = make_fold().again("first", steps_per_epoch=6, predict_with="best_training_loss")
