@@ -131,16 +131,6 @@ def matching(images: Iterable[DicomImage], pattern: str) -> list[DicomImage]:
     return scans or [image for image in images if not image.is_localiser] or images
 
 
-def require_pattern(pattern: str) -> str:
-    """The pattern, if it can be understood.
-
-    Raises:
-        DatasetError: a regular expression that is none.
-    """
-    _compiled(pattern)
-    return pattern
-
-
 def _compiled(pattern: str) -> Callable[[str], Any]:
     text = pattern.removeprefix("re:") if pattern.startswith("re:") else fnmatch.translate(pattern)
     try:
