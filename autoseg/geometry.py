@@ -77,7 +77,7 @@ class Grid:
 
     @property
     def sheared(self) -> bool:
-        """Whether the axes are not perpendicular; `autoseg.data.placing` makes them so where that moves no voxel far."""
+        """Whether the axes are not perpendicular; `autoseg.data.formats.placing` makes them so where that moves no voxel far."""
         unit = np.array(self.direction, dtype=float).reshape(3, 3)
         return bool(np.abs(unit.T @ unit - np.eye(3)).max() > 1e-4)
 

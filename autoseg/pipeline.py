@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from autoseg.data.choices import Choices, settled_choices
-from autoseg.data.description import describe
+from autoseg.data.folders.description import describe
+from autoseg.data.folders.layouts import open_dataset
+from autoseg.data.folders.listing import SeriesListing, look_for_series
 from autoseg.data.key import Key, read_key
 from autoseg.data.labels import LabelSet
-from autoseg.data.layouts import open_dataset
-from autoseg.data.listing import SeriesListing, look_for_series
 from autoseg.errors import DatasetError, Problem, excluded_cases, problem_table
 from autoseg.evaluation.crossval import CrossValidation, crossval_as_json
 from autoseg.evaluation.folders import Evaluation, evaluate_folders, write_evaluation

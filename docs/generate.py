@@ -20,7 +20,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from autoseg.cli.main import make_parser
-from autoseg.data.description import KEYS
+from autoseg.data.folders.description import KEYS
 from autoseg.data.key import CaseIdentity, Key, key_as_json
 from autoseg.evaluation.crossval import cross_validate, crossval_as_json
 from autoseg.evaluation.predictions import case_summary

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from autoseg.data.case import CaseFiles, SeriesChoice
-from autoseg.data.formats import channels_in
+from autoseg.data.formats.readers import channels_in
 from autoseg.data.reading import read_case
 from autoseg.errors import AutosegError
 from autoseg.fingerprint.measure import letters

@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the command; the exit status."""
     from autoseg import pipeline
     from autoseg.data.choices import Choices
-    from autoseg.data.export import table_text
+    from autoseg.data.folders.export import table_text
     from autoseg.errors import excluded_cases
 
     choices = Choices(tuple(options.series), regrid=options.regrid)
@@ -66,7 +66,7 @@ def _print_json(content: dict[str, Any], listing: Any) -> None:
 
 def _without_labels(listing: Any, *, as_json: bool) -> int:
     """Say what series there are, where none has a label map yet; 1 if one of those chosen cannot be read."""
-    from autoseg.data.export import table_text
+    from autoseg.data.folders.export import table_text
 
     broken = [row for row in listing.rows if row.case and row.note and row.note != "localiser"]
     if as_json:

@@ -18,7 +18,7 @@ from autoseg.geometry import Grid, Orientation
 class SeriesChoice:
     """Which of the DICOM images under a folder is meant.
 
-    pattern: see `autoseg.data.dicom_series.matching`; empty: the only one that is no localiser.
+    pattern: see `autoseg.data.formats.dicom.series.matching`; empty: the only one that is no localiser.
     planes: its files, each with the frame in it or None, where somebody has looked already.
     """
 

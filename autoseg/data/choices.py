@@ -14,7 +14,7 @@ from autoseg.files import read_json
 class Choices:
     """How files are read, beyond what they say themselves.
 
-    series: patterns that choose DICOM series (`autoseg.data.dicom_series.matching`), one a channel; empty: the only series that is no
+    series: patterns that choose DICOM series (`autoseg.data.formats.dicom.series.matching`), one a channel; empty: the only one that is no
         localiser.
     keep_ids: whether cases of a DICOM export are called by the patient's id instead of by numbers of our own.
     regrid: `to-first` resamples channels and labels on another grid onto the first image's; empty: they are refused.

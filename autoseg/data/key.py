@@ -17,7 +17,7 @@ KEY_NAME = "key.json"
 """Its name in WORK, and in an OUTPUT of predict for cases that WORK doesn't know."""
 
 Image = tuple[str, int]
-"""A series' UID and the part of it, as `autoseg.data.dicom_series.DicomImage.key`."""
+"""A series' UID and the part of it, as `autoseg.data.formats.dicom.series.DicomImage.key`."""
 
 
 @dataclass(frozen=True)

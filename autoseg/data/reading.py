@@ -11,14 +11,14 @@ from typing import Literal
 
 import numpy as np
 
-from autoseg.data.annotations import names_segments, read_annotation
+from autoseg.data.annotations.reading import names_segments, read_annotation
+from autoseg.data.annotations.segments import Names, as_values, overlap_doubts, some
 from autoseg.data.case import Case, CaseFiles, LabelMap, Volume
-from autoseg.data.formats import read_pixels
+from autoseg.data.formats.pixels import Pixels
+from autoseg.data.formats.placing import match, orientation_for
+from autoseg.data.formats.readers import read_pixels
 from autoseg.data.labels import LabelSet, smallest_unsigned
-from autoseg.data.pixels import Pixels
-from autoseg.data.placing import match, orientation_for
 from autoseg.data.regridding import regridded_image, regridded_labels
-from autoseg.data.segments import Names, as_values, overlap_doubts, some
 from autoseg.data.shearing import straight_image, straight_labels
 from autoseg.errors import AutosegError, ChannelError, GridError, IntensityError, LabelError, Problem
 from autoseg.geometry import Grid, Orientation

@@ -64,17 +64,17 @@ def _write(path: Path, values: np.ndarray, grid: Grid) -> None:
         raise ValueError(f"array of shape {values.shape} on a grid of shape {grid.shape}")
     with appears_whole(path) as beside:
         if ending in TIFF_ENDINGS and not grid.planar:
-            from autoseg.data.tiff import spacing_text, write_tiff
+            from autoseg.data.formats.tiff import spacing_text, write_tiff
 
             write_tiff(beside, values)
             write_text(path.with_name(f"{split_ending(path.name)[0]}.json"), spacing_text(grid))
             return
         if ending in (".nii", ".nii.gz"):
-            from autoseg.data.nifti import write_nifti
+            from autoseg.data.formats.nifti import write_nifti
 
             write_nifti(beside, values, grid)
             return
-        from autoseg.data.itk import write_itk
+        from autoseg.data.formats.itk import write_itk
 
         if ending not in (".mhd", ".nhdr"):
             write_itk(beside, values, grid)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from autoseg.data.description import Description, describe
+from autoseg.data.folders.description import Description, describe
 from autoseg.data.labels import LabelSet
 from autoseg.data.names import entries, split_channel, without_label_suffix
 from autoseg.data.reading import read_labels

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from autoseg.data.case import LabelMap
+from autoseg.data.formats.placing import match
 from autoseg.data.labels import LabelSet
-from autoseg.data.placing import match
 from autoseg.errors import LabelError, PlanError
 from autoseg.files import read_json, write_json
 from autoseg.metrics import METRICS, Overlap, overlap

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from autoseg.data.annotations.segments import Names, meaning
 from autoseg.data.case import Case, CaseFiles, Dataset
 from autoseg.data.labels import LabelSet
 from autoseg.data.reading import content_key, read_case
-from autoseg.data.segments import Names, meaning
 from autoseg.errors import DatasetError, LabelError, Problem, excluded_cases, problem_table
 from autoseg.fingerprint.checks import check
 from autoseg.fingerprint.histogram import describe

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from autoseg.data.annotations.segments import Names, as_values, gathered, same_name, some
 from autoseg.data.labels import LabelSet
-from autoseg.data.segments import Names, as_values, gathered, same_name, some
 from autoseg.errors import DatasetError, Problem
 from autoseg.fingerprint.types import CaseMeasures
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoseg.data.case import CaseFiles, Volume
+from autoseg.data.folders.layouts import find_inputs
 from autoseg.data.key import KEY_NAME, Key, read_key, write_key
-from autoseg.data.layouts import find_inputs
 from autoseg.data.names import PICTURE_ENDINGS, TIFF_ENDINGS, split_ending
 from autoseg.data.reading import read_case
 from autoseg.data.writing import LOSSY_ENDINGS, write_labels, write_volume

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from autoseg.data.annotations.regions import write_steps
 from autoseg.data.case import LabelMap
 from autoseg.data.labels import LabelSet, smallest_unsigned
-from autoseg.data.regions import write_steps
 from autoseg.geometry import box_slices
 from autoseg.inference.sliding_window import Slab
 from autoseg.inference.upsampling import upsample_argmax

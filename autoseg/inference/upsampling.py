@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from autoseg.data.regions import WriteSteps
+from autoseg.data.annotations.regions import WriteSteps
 from autoseg.preprocessing.axes import Cells, linear_cells, nearest_cells
 from autoseg.preprocessing.cells import agreement, as_float32, corners, library, units
 from autoseg.preprocessing.threads import map_slabs, slabs

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from autoseg.data.description import describe
+from autoseg.data.folders.description import describe
 from autoseg.errors import AutosegError, PlanError
 from autoseg.files import digest
 from autoseg.planning.intensity_steps import GRAYS, before, own_zscore

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from autoseg.data.case import LabelMap, Volume
+from autoseg.data.formats.placing import match, orientation_for
 from autoseg.data.labels import LabelSet
-from autoseg.data.placing import match, orientation_for
 from autoseg.files import appears_whole
 from autoseg.report.colours import LUNG_BLUE, Colour, colours_of
 

@@ -33,7 +33,7 @@ def main() -> None:
 
 def headers(folder: Path, count: int) -> None:
     """Headers by pydicom and by SimpleITK, in this process and in several."""
-    from autoseg.data import dicom_headers
+    from autoseg.data.formats.dicom import headers as dicom_headers
     from tests.dicom_phantoms import write_series
 
     original = write_series(folder / "one", slices=20, size=(512, 512), modality="CT", rescale=lambda index: (1.0, -1024.0))

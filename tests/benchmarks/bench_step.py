@@ -10,9 +10,11 @@ constant 1 (our Dice term counts what is missing), weights after some steps by r
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -109,10 +111,17 @@ def run(python: str | Path, code: str, arguments: list[object], folder: Path, **
     script = folder / "run.py"  # a file: spawned workers import the main module
     script.write_text(code, encoding="utf-8")
     command = [python, script, *map(str, arguments)]
-    found = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
-    if found.returncode or not found.stdout.strip():
-        raise SystemExit(f"{python} failed:\n{found.stdout[-2000:]}{found.stderr[-4000:]}")
-    return json.loads(found.stdout.splitlines()[-1])
+    with (folder / "said").open("w+", encoding="utf-8") as said:  # not a pipe, which the peer's own workers would keep open
+        process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, env=os.environ | environment, start_new_session=True)
+        process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # workers that it left behind
+        said.seek(0)
+        lines = said.read().splitlines()
+    answers = [line for line in lines if line.startswith("{")]
+    if process.returncode or not answers:
+        raise SystemExit(f"{python} failed:\n{chr(10).join(lines[-40:])}")
+    return json.loads(answers[-1])
 
 
 def main() -> None:

@@ -12,8 +12,8 @@ import SimpleITK as sitk
 from scipy.ndimage import gaussian_filter
 
 from autoseg.data.case import CaseFiles, LabelMap, Volume
+from autoseg.data.folders.layouts import open_dataset
 from autoseg.data.labels import LabelSet
-from autoseg.data.layouts import open_dataset
 from autoseg.data.reading import read_case, read_labels
 from autoseg.data.writing import write_labels, write_volume
 from autoseg.errors import DatasetError, LabelError

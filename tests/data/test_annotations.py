@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from autoseg.data import annotations
-from autoseg.data.annotations import names_segments, read_annotation
+from autoseg.data.annotations import reading as annotations
+from autoseg.data.annotations.reading import names_segments, read_annotation
 from autoseg.errors import DatasetError, GridError, LabelError, UnreadableFileError
 from autoseg.geometry import Grid, Orientation
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autoseg.data import dicom_headers
 from autoseg.data.case import SeriesChoice
-from autoseg.data.dicom import read_series
-from autoseg.data.dicom_headers import read_headers
-from autoseg.data.dicom_series import images_of, matching
-from autoseg.data.formats import read_pixels
+from autoseg.data.formats.dicom import headers as dicom_headers
+from autoseg.data.formats.dicom.headers import read_headers
+from autoseg.data.formats.dicom.series import images_of, matching
+from autoseg.data.formats.dicom.voxels import read_series
+from autoseg.data.formats.readers import read_pixels
 from autoseg.errors import DatasetError, GridError, UnreadableFileError
 from tests.dicom_phantoms import shown
 

@@ -11,10 +11,10 @@ import pytest
 
 from autoseg.data.case import LabelMap
 from autoseg.data.choices import Choices, kept_choices, settled_choices
-from autoseg.data.export import export_cases, look_through, series_table, table_text
-from autoseg.data.inputs import find_inputs
+from autoseg.data.folders.export import export_cases, look_through, series_table, table_text
+from autoseg.data.folders.inputs import find_inputs
+from autoseg.data.folders.layouts import EXPORT, is_export, open_dataset
 from autoseg.data.key import CaseIdentity, Key, read_key, write_key
-from autoseg.data.layouts import EXPORT, is_export, open_dataset
 from autoseg.data.reading import read_case
 from autoseg.data.writing import write_labels
 from autoseg.errors import DatasetError, PlanError, UnreadableFileError

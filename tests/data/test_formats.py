@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from autoseg.data.case import CaseFiles, SeriesChoice
-from autoseg.data.layouts import open_dataset
+from autoseg.data.folders.layouts import open_dataset
 from autoseg.data.reading import read_case, read_labels
 from autoseg.errors import DatasetError, GridError, IntensityError, UnreadableFileError
 

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from autoseg.data.layouts import find_inputs
+from autoseg.data.folders.layouts import find_inputs
 from autoseg.errors import DatasetError
 
 

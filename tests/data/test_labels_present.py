@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from autoseg.data.folders.layouts import open_dataset
 from autoseg.data.labels import LabelSet
-from autoseg.data.layouts import open_dataset
 from autoseg.errors import DatasetError, LabelError
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from autoseg.data.case import LabelMap, Volume
-from autoseg.data.layouts import open_dataset
+from autoseg.data.folders.layouts import open_dataset
 from autoseg.data.reading import read_case
 from autoseg.data.writing import write_labels, write_volume
 from autoseg.errors import DatasetError, LabelError

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from autoseg.data.formats import read_pixels
-from autoseg.data.nifti import read_nifti
+from autoseg.data.formats.nifti import read_nifti
+from autoseg.data.formats.readers import read_pixels
 from autoseg.errors import GridError, UnreadableFileError
 
 SHAPE = (4, 5, 6)  # x, y, z

@@ -13,8 +13,8 @@ import tifffile
 from PIL import Image
 
 from autoseg.data.case import CaseFiles, Volume
-from autoseg.data.formats import channels_in, read_pixels
-from autoseg.data.layouts import open_dataset
+from autoseg.data.folders.layouts import open_dataset
+from autoseg.data.formats.readers import channels_in, read_pixels
 from autoseg.data.reading import read_case, read_labels
 from autoseg.data.writing import write_volume
 from autoseg.errors import ChannelError, GridError, LabelError, UnreadableFileError

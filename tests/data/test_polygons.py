@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoseg.data.polygons import fill
+from autoseg.data.annotations.polygons import fill
 
 
 def even_odd(contours, shape):

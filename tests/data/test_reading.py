@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from autoseg.data.case import CaseFiles, LabelMap, Volume
-from autoseg.data.formats import read_pixels
+from autoseg.data.formats.readers import read_pixels
 from autoseg.data.labels import LabelSet
 from autoseg.data.reading import content_key, read_case, read_labels
 from autoseg.data.writing import write_labels, write_volume
@@ -209,7 +209,7 @@ def test_light_modules_stay_light():
     import sys
 
     code = (
-        "import sys; import autoseg.data.reading, autoseg.data.layouts, autoseg.data.writing\n"
+        "import sys; import autoseg.data.reading, autoseg.data.folders.layouts, autoseg.data.writing\n"
         "print(sorted({'SimpleITK', 'nibabel', 'torch'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
+from autoseg.data.annotations.regions import value_of, write_steps
 from autoseg.data.labels import LabelSet
-from autoseg.data.regions import value_of, write_steps
 
 PARTLY = {  # three regions that overlap in part
     "a": [1, 4, 5, 7],

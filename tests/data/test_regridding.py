@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
 from autoseg.data.case import CaseFiles, LabelMap, Volume
-from autoseg.data.formats import read_pixels
+from autoseg.data.formats.readers import read_pixels
 from autoseg.data.reading import read_case
 from autoseg.data.regridding import regridded_image, regridded_labels
 from autoseg.data.writing import write_labels, write_volume

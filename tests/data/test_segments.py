@@ -8,8 +8,8 @@ import random
 import numpy as np
 import pytest
 
+from autoseg.data.annotations.segments import Canvas, as_values, gathered, meaning
 from autoseg.data.labels import LabelSet
-from autoseg.data.segments import Canvas, as_values, gathered, meaning
 from autoseg.errors import LabelError
 from autoseg.geometry import Grid
 

@@ -90,7 +90,7 @@ def test_the_dataset_is_in_the_peers_layout_and_lies_where_it_lay(tmp_path):
 
 
 def test_the_layout_is_recognised(tmp_path):
-    from autoseg.data.layouts import open_dataset
+    from autoseg.data.folders.layouts import open_dataset
 
     make_phantoms(tmp_path / "set", 1, 0)
     dataset = open_dataset(tmp_path / "set")

@@ -11,7 +11,7 @@ import pytest
 
 from autoseg.cli.main import main
 from autoseg.data.case import LabelMap
-from autoseg.data.formats import read_pixels
+from autoseg.data.formats.readers import read_pixels
 from autoseg.data.reading import read_labels
 from autoseg.data.writing import write_labels
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from autoseg.data.case import Case, Dataset, LabelMap, Volume
+from autoseg.data.folders.layouts import open_dataset
 from autoseg.data.labels import LabelSet
-from autoseg.data.layouts import open_dataset
 from autoseg.fingerprint.measure import Measurement, gather, measure, measure_case
 from autoseg.fingerprint.merge import summarise
 from autoseg.fingerprint.types import Fingerprint

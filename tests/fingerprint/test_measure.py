@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from autoseg.data.folders.layouts import open_dataset
 from autoseg.data.labels import LabelSet
-from autoseg.data.layouts import open_dataset
 from autoseg.errors import DatasetError, LabelError
 from autoseg.fingerprint.measure import letters, measure, measure_case, nonzero_box
 from autoseg.fingerprint.types import Fingerprint

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from autoseg.data.layouts import open_dataset
+from autoseg.data.folders.layouts import open_dataset
 from autoseg.data.reading import read_case
 from autoseg.fingerprint.numbering import stacks
 from autoseg.fingerprint.sections import serial_sections

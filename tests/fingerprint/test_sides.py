@@ -157,7 +157,7 @@ def test_ventricles_have_no_side_by_name_and_none_by_shape(measured_real):
 def test_left_and_right_ventricle_by_name_are_rejected_by_shape(shared_data, make_described):
     from dataclasses import replace
 
-    from autoseg.data.layouts import open_dataset
+    from autoseg.data.folders.layouts import open_dataset
     from autoseg.fingerprint.measure import measure
 
     dataset = open_dataset(shared_data("cardiac_cine"))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from autoseg.data.layouts import open_dataset
+from autoseg.data.folders.layouts import open_dataset
 from autoseg.data.reading import read_case
 from autoseg.fingerprint.checks.copies import LIKENESS
 from autoseg.fingerprint.signature import likeness, near_duplicates, sign, unpacked

@@ -9,9 +9,9 @@ import pytest
 import torch
 from skimage.transform import resize
 
+from autoseg.data.annotations.regions import value_of, write_steps
+from autoseg.data.annotations.segments import gathered
 from autoseg.data.labels import LabelSet
-from autoseg.data.regions import value_of, write_steps
-from autoseg.data.segments import gathered
 from autoseg.inference import upsampling
 from autoseg.inference.export import decide
 from autoseg.inference.upsampling import upsample_argmax

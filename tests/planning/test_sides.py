@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from autoseg.data.layouts import open_dataset
+from autoseg.data.folders.layouts import open_dataset
 from autoseg.errors import PlanError
 from autoseg.fingerprint.measure import measure
 from autoseg.planning.planner import plan

@@ -26,7 +26,7 @@ def planned() -> Callable[..., Made]:
     """Measure a dataset folder and plan it with the recipe and the settings that are given."""
 
     def make(folder: Path, recipe: str = "auto", **options: Any) -> Made:
-        from autoseg.data.layouts import open_dataset
+        from autoseg.data.folders.layouts import open_dataset
         from autoseg.fingerprint.measure import measure
         from autoseg.planning.planner import plan
         from autoseg.planning.recipes import load_recipe

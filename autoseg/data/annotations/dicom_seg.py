@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from autoseg.data.placing import NEAR_VOXELS, REGRID, place
-from autoseg.data.segments import Canvas, tidy
+from autoseg.data.annotations.segments import Canvas, tidy
+from autoseg.data.formats.placing import NEAR_VOXELS, REGRID, place
 from autoseg.errors import GridError, LabelError, UnreadableFileError
 from autoseg.geometry import Grid
 

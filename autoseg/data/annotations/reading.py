@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from autoseg.data.dicom_headers import INSTALL, has_pydicom
+from autoseg.data.annotations.segments import Canvas, Segments
+from autoseg.data.annotations.slicer import is_slicer, read_slicer
+from autoseg.data.formats.dicom.headers import INSTALL, has_pydicom
+from autoseg.data.formats.placing import NEAR_VOXELS, REGRID, SAME_VOXELS, onto
 from autoseg.data.names import is_dicom, outline_kind, outlines_in
-from autoseg.data.placing import NEAR_VOXELS, REGRID, SAME_VOXELS, onto
 from autoseg.data.regridding import regridded_labels
-from autoseg.data.segments import Canvas, Segments
-from autoseg.data.slicer import is_slicer, read_slicer
 from autoseg.errors import AutosegError, DatasetError, GridError, UnreadableFileError
 from autoseg.geometry import Grid
 
@@ -115,10 +115,10 @@ def _series_of(content) -> set[str]:
 
 def _paint(content, kind: str | None, canvas: Canvas, file: Path, regrid: bool) -> list[AutosegError]:
     if kind == "RTSTRUCT":
-        from autoseg.data.rtstruct import paint_rtstruct
+        from autoseg.data.annotations.rtstruct import paint_rtstruct
 
         return paint_rtstruct(content, canvas, file)
-    from autoseg.data.dicom_seg import lattice, paint_seg
+    from autoseg.data.annotations.dicom_seg import lattice, paint_seg
 
     if not regrid:
         paint_seg(content, canvas, file)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from autoseg.data.case import SeriesChoice
-from autoseg.data.dicom_headers import INSTALL, Headers, Slice, dicom_files, every_dicom_file, read_headers
-from autoseg.data.dicom_series import DicomImage, chosen, image_of, images_of, steps_of
-from autoseg.data.itk import reason
-from autoseg.data.pixels import Pixels
-from autoseg.data.placing import place
+from autoseg.data.formats.dicom.headers import INSTALL, Headers, Slice, dicom_files, every_dicom_file, read_headers
+from autoseg.data.formats.dicom.series import DicomImage, chosen, image_of, images_of, steps_of
+from autoseg.data.formats.itk import reason
+from autoseg.data.formats.pixels import Pixels
+from autoseg.data.formats.placing import place
 from autoseg.errors import AutosegError, DatasetError, GridError, IntensityError, UnreadableFileError
 
 _PHYSICAL = ("CT", "PT")  # modalities whose rescaled values are a physical quantity, however they are to be shown

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from autoseg.data.case import SeriesChoice
+from autoseg.data.formats.pixels import Pixels
 from autoseg.data.names import PICTURE_ENDINGS, TIFF_ENDINGS, is_dicom, split_ending
-from autoseg.data.pixels import Pixels
 from autoseg.errors import AutosegError, UnreadableFileError
 
 
@@ -23,28 +23,28 @@ def read_pixels(path: Path, series: SeriesChoice | None = None, *, labels: bool 
         DatasetError: a folder of several DICOM images, and no choice that leaves one.
     """
     if path.is_dir():
-        from autoseg.data.dicom import read_series
+        from autoseg.data.formats.dicom.voxels import read_series
 
         return read_series(path, series or SeriesChoice())
     require_content(path)
     ending = split_ending(path.name)[1]
     if ending in (".nii", ".nii.gz"):
-        from autoseg.data.nifti import read_nifti
+        from autoseg.data.formats.nifti import read_nifti
 
         return read_nifti(path)
     if ending == ".dcm" or is_dicom(path):
-        from autoseg.data.dicom import read_files
+        from autoseg.data.formats.dicom.voxels import read_files
 
         return read_files([path], path, series or SeriesChoice())
     if ending in TIFF_ENDINGS:
-        from autoseg.data.tiff import read_tiff
+        from autoseg.data.formats.tiff import read_tiff
 
         return read_tiff(path)
     if ending in PICTURE_ENDINGS:
-        from autoseg.data.pictures import read_picture
+        from autoseg.data.formats.pictures import read_picture
 
         return read_picture(path, labels=labels)
-    from autoseg.data.itk import read_itk
+    from autoseg.data.formats.itk import read_itk
 
     return read_itk(path)
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from autoseg.data.case import CaseFiles, SeriesChoice
 from autoseg.data.choices import Choices
-from autoseg.data.dicom_headers import INSTALL, Annotation, every_dicom_file, read_headers
-from autoseg.data.dicom_series import DicomImage, chosen, images_of, matching, problem_of
+from autoseg.data.folders.pairing import Found, settle
+from autoseg.data.formats.dicom.headers import INSTALL, Annotation, every_dicom_file, read_headers
+from autoseg.data.formats.dicom.series import DicomImage, chosen, images_of, matching, problem_of
 from autoseg.data.key import CaseIdentity, Key
 from autoseg.data.names import is_dicom, split_ending, without_label_suffix
-from autoseg.data.pairing import Found, settle
 from autoseg.errors import AutosegError, Problem
 
 Study = tuple[str, str]  # patient and StudyInstanceUID

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from autoseg.data.pixels import Pixels
+from autoseg.data.formats.pixels import Pixels
 from autoseg.errors import UnreadableFileError
 from autoseg.geometry import Grid
 
@@ -26,7 +26,7 @@ def read_picture(path: Path, *, labels: bool) -> Pixels:
     from PIL import Image
 
     if _sixteen_bit_colour(path):
-        from autoseg.data.itk import read_itk  # Pillow would halve its depth
+        from autoseg.data.formats.itk import read_itk  # Pillow would halve its depth
 
         return read_itk(path)
     with warnings.catch_warnings():
@@ -35,7 +35,7 @@ def read_picture(path: Path, *, labels: bool) -> Pixels:
             with Image.open(path) as image:
                 values, alpha = _values(image, labels)
         except Image.DecompressionBombError:
-            from autoseg.data.itk import read_itk
+            from autoseg.data.formats.itk import read_itk
 
             return read_itk(path)
         except (OSError, SyntaxError, ValueError) as error:

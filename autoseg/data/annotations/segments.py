@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from autoseg.data.annotations.regions import value_of
 from autoseg.data.labels import LabelSet, smallest_unsigned
-from autoseg.data.regions import value_of
 from autoseg.errors import AutosegError, LabelError
 from autoseg.geometry import Grid
 

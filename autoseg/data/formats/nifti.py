@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from autoseg.data.pixels import Pixels
-from autoseg.data.placing import NEAR_VOXELS, millimetres, place
+from autoseg.data.formats.pixels import Pixels
+from autoseg.data.formats.placing import NEAR_VOXELS, millimetres, place
 from autoseg.errors import AutosegError, GridError, UnreadableFileError
 from autoseg.geometry import Grid, Triple
 

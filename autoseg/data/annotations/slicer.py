@@ -8,9 +8,9 @@ from pathlib import Path
 
 from scipy.ndimage import find_objects
 
-from autoseg.data.itk import read_itk
+from autoseg.data.annotations.segments import Canvas, Segments, tidy
+from autoseg.data.formats.itk import read_itk
 from autoseg.data.names import SLICER_ENDINGS, split_ending
-from autoseg.data.segments import Canvas, Segments, tidy
 from autoseg.errors import LabelError, UnreadableFileError
 
 _KEY = re.compile(rb"^Segment(\d+)_(\w+):=(.*)$", re.MULTILINE)

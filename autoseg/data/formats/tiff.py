@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from autoseg.data.formats.pixels import Pixels
+from autoseg.data.formats.placing import place
 from autoseg.data.names import split_channel, split_ending
-from autoseg.data.pixels import Pixels
-from autoseg.data.placing import place
 from autoseg.errors import AutosegError, GridError, UnreadableFileError
 from autoseg.geometry import Grid
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoseg.data.choices import Choices
-from autoseg.data.dicom_headers import dicom_beneath
-from autoseg.data.export import SeriesRow, export_cases, is_labelled, look_through, series_table
+from autoseg.data.folders.export import SeriesRow, export_cases, is_labelled, look_through, series_table
+from autoseg.data.folders.layouts import is_export, open_dataset
+from autoseg.data.formats.dicom.headers import dicom_beneath
 from autoseg.data.key import Key
-from autoseg.data.layouts import is_export, open_dataset
 
 
 @dataclass(frozen=True)

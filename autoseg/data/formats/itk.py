@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from autoseg.data.formats.pixels import Pixels
+from autoseg.data.formats.placing import place
 from autoseg.data.names import PICTURE_ENDINGS, split_ending
-from autoseg.data.pixels import Pixels
-from autoseg.data.placing import place
 from autoseg.errors import GridError, ResourceError, UnreadableFileError
 from autoseg.geometry import Grid
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from autoseg.data.dicom_headers import DISTINCTIONS, Slice
-from autoseg.data.placing import NEAR_VOXELS
+from autoseg.data.formats.dicom.headers import DISTINCTIONS, Slice
+from autoseg.data.formats.placing import NEAR_VOXELS
 from autoseg.errors import AutosegError, DatasetError, GridError, UnreadableFileError
 
 _TURNED, _SAME_TURN = 1e-2, 1e-3  # direction cosines that differ more make another image; more than the second: a broken one

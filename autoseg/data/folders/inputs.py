@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 from autoseg.data.case import CaseFiles, SeriesChoice
 from autoseg.data.choices import Choices
-from autoseg.data.dicom_headers import dicom_beneath
-from autoseg.data.dicom_series import matching
-from autoseg.data.export import Export, export_cases, look_through
+from autoseg.data.folders.export import Export, export_cases, look_through
+from autoseg.data.folders.pairing import Found, add_image, image_files
+from autoseg.data.formats.dicom.headers import dicom_beneath
+from autoseg.data.formats.dicom.series import matching
 from autoseg.data.key import Key
 from autoseg.data.names import (
     LABEL_STEMS,
@@ -25,7 +26,6 @@ from autoseg.data.names import (
     visible,
     without_label_suffix,
 )
-from autoseg.data.pairing import Found, add_image, image_files
 from autoseg.errors import AutosegError, DatasetError, Problem
 
 

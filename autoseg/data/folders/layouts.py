@@ -10,11 +10,12 @@ from typing import Any
 
 from autoseg.data.case import Dataset
 from autoseg.data.choices import Choices
-from autoseg.data.description import Description, describe, read_folds, read_groups
-from autoseg.data.dicom_headers import dicom_beneath
-from autoseg.data.export import export_cases, look_through
-from autoseg.data.formats import channels_in
-from autoseg.data.inputs import find_inputs, with_series
+from autoseg.data.folders.description import Description, describe, read_folds, read_groups
+from autoseg.data.folders.export import export_cases, look_through
+from autoseg.data.folders.inputs import find_inputs, with_series
+from autoseg.data.folders.pairing import Found, add_image, pair, settle, usual_channels
+from autoseg.data.formats.dicom.headers import dicom_beneath
+from autoseg.data.formats.readers import channels_in
 from autoseg.data.key import Key
 from autoseg.data.names import (
     LABEL_STEMS,
@@ -30,7 +31,6 @@ from autoseg.data.names import (
     split_ending,
     visible,
 )
-from autoseg.data.pairing import Found, add_image, pair, settle, usual_channels
 from autoseg.errors import DatasetError, Problem
 
 __all__ = ["find_inputs", "open_dataset"]
@@ -52,7 +52,7 @@ def open_dataset(folder: Path, *, choices: Choices | None = None, key: Key | Non
     2. Medical Segmentation Decathlon: dataset.json with `training: [{image, label}]`;
     3. one folder a case: imaging.EXT or DICOM files, and segmentation.EXT;
     4. images/ and labels/ or masks/, paired by name;
-    else an export: DICOM studies in any order of folders, with their label maps (`autoseg.data.export`).
+    else an export: DICOM studies in any order of folders, with their label maps (`autoseg.data.folders.export`).
 
     Args:
         choices: what the user chose about reading; of a folder with several DICOM images, `series` says which are the channels.

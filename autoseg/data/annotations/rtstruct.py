@@ -11,8 +11,8 @@ from statistics import median_low
 
 import numpy as np
 
-from autoseg.data.polygons import fill
-from autoseg.data.segments import Canvas, tidy
+from autoseg.data.annotations.polygons import fill
+from autoseg.data.annotations.segments import Canvas, tidy
 from autoseg.errors import AutosegError, GridError, LabelError, UnreadableFileError
 
 CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR", "CLOSED_PLANAR_XOR")

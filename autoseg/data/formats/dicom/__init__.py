@@ -1,0 +1,1 @@
+"""DICOM: headers to planes, planes to images, images to voxels."""
