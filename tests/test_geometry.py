@@ -17,7 +17,7 @@ EVERY = [Orientation(axes, flips) for axes in itertools.permutations(range(3)) f
 
 @st.composite
 def grids(draw) -> Grid:
-    turn = Rotation.from_euler("xyz", [draw(st.floats(-40, 40)) for _ in range(3)], degrees=True).as_matrix()
+    turn = Rotation.from_euler("xyz", [draw(st.floats(-25, 25)) for _ in range(3)], degrees=True).as_matrix()
     shape = tuple(draw(st.integers(1, 9)) for _ in range(3))
     spacing = tuple(draw(st.floats(0.2, 8)) for _ in range(3))
     origin = tuple(draw(st.floats(-300, 300)) for _ in range(3))
