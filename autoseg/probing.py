@@ -6,26 +6,22 @@ It is printed, and kept in WORK/forecast.json beside the plan's own forecast, wh
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from autoseg.errors import PlanError
-from autoseg.files import Work, read_json, write_json
+from autoseg.files import Work
 from autoseg.inference.held_out import expected_seconds
+from autoseg.measured_times import describe, keep
 from autoseg.network.device import free_memory_gb
 from autoseg.planning.folds import Fold
 from autoseg.planning.forecast import Task, training_step_gb
 from autoseg.planning.schema import Plan
-from autoseg.progress import clock
 from autoseg.training.probe import StepTimes, Trial, candidates, probe_steps, try_out
 
 log = logging.getLogger("autoseg")
-
-KIND = "forecast"
 
 
 @dataclass(frozen=True)
@@ -136,7 +132,7 @@ def probe(
         peak_memory_gb=times.peak_gb,
         forecast_memory_gb=training_step_gb(plan.configurations[configuration], training, Task.of(plan, configuration), kind),
     )
-    keep(work, configuration, result)
+    keep(work, configuration, result.as_json())
     log.info("%s", describe(configuration, result.as_json()))
     return result
 
@@ -145,42 +141,3 @@ def seconds_per_epoch(plan: Plan, times: StepTimes, *, held_out: bool) -> float:
     """Its training steps, then its look at patches of held-out cases."""
     looks = plan.training.validation.batches if held_out else 0
     return plan.training.steps_per_epoch * times.step + looks * times.held_out_batch
-
-
-def keep(work: Work, configuration: str, probed: Probe) -> None:
-    """Write a configuration's probe to WORK/forecast.json, beside those of others."""
-    write_json(work.forecast, KIND, {"configurations": {**kept(work), configuration: probed.as_json()}})
-
-
-def kept(work: Work) -> dict[str, Any]:
-    """Configuration -> what forecast.json holds of it; nothing where there is none, or one that cannot be read."""
-    if not work.forecast.is_file():
-        return {}
-    try:
-        return read_json(work.forecast, KIND)["configurations"]
-    except (PlanError, KeyError):
-        log.warning("%s cannot be read and is made anew.", work.forecast.name)
-        return {}
-
-
-def describe(configuration: str, probed: Mapping[str, Any]) -> str:
-    """A configuration's entry of forecast.json in words."""
-    lines = [
-        f"{configuration}, measured on {probed['device']} with {probed['threads']} threads, {probed['precision']}, "
-        f"{probed['memory_layout']}: {probed['seconds_per_step']:.2f} s a step, {probed['waiting']:.0%} of it waiting for samples "
-        f"({probed['steps']} steps of fold {probed['fold']})",
-        f"  an epoch takes {clock(probed['seconds_per_epoch'])}, "
-        + (
-            f"{probed['epochs']} epochs {clock(probed['seconds_of_training'])}"
-            if probed["epochs"]
-            else "and the budget says how many there are"
-        )
-        + f"; predicting its {probed['held_out']} held-out cases about {clock(probed['seconds_of_held_out'])}",
-        f"  peak memory {probed['peak_memory_gb']:.2f} GB; a step was forecast to take {probed['forecast_memory_gb']:.2f} GB",
-    ]
-    if probed["epochs"] and probed["folds"] > 1:
-        lines.insert(2, f"  {probed['folds']} folds take about {clock(probed['folds'] * probed['seconds_per_fold'])}")
-    if probed["trials"]:
-        tried = ", ".join(f"{t['precision']} {t['memory_layout']} {t['seconds']:.2f} s" for t in probed["trials"])
-        lines.append(f"  a step without waiting, by number format and layout: {tried}")
-    return "\n".join(lines)

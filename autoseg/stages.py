@@ -30,11 +30,6 @@ _WORKER_GB = 3.0  # imports, and a label map of 1000 slices as it is read, turne
 _FEW = 16  # cases that are sooner done than a process is started
 
 
-def every_stage(plan: Plan, configurations: Iterable[str]) -> list[str]:
-    """The configurations with the first stages that they build on, in the order in which they run."""
-    return list(dict.fromkeys(stage for name in configurations for stage in plan.stages(name)))
-
-
 def runs_in_order(plan: Plan, configurations: Iterable[str], folds: Sequence[Fold], wanted: Sequence[int | str]) -> list[tuple[str, Fold]]:
     """(configuration, fold) of all that must be trained for the folds that are asked for.
 

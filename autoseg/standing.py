@@ -10,14 +10,13 @@ from autoseg.errors import AutosegError, Problem
 from autoseg.files import Work
 from autoseg.fingerprint.checks.copies import suggested_groups
 from autoseg.fingerprint.measure import Measurement
+from autoseg.measured_times import describe as describe_probe
+from autoseg.measured_times import kept as kept_probes
 from autoseg.planning.extents import Extent, extents
 from autoseg.planning.folds import read_folds
 from autoseg.planning.keeping import CaseChanges, case_changes
 from autoseg.planning.moves import Move, moves, moves_text, new_plan
 from autoseg.planning.schema import Plan
-from autoseg.probing import describe as describe_probe
-from autoseg.probing import kept as kept_probes
-from autoseg.stages import every_stage
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def kept_note(work: Work, kept: Plan, measured: Measurement) -> str:
 def folds_text(work: Work, plan: Plan) -> str:
     """How far each fold of the configurations that are trained unasked is, what it was trained on, and what probes measured."""
     folds = read_folds(work.folds)
-    names = every_stage(plan, plan.default_configurations)
+    names = plan.every_stage(plan.default_configurations)
     behind = {(e.configuration, e.fold): e for e in extents(work, names, folds)}
     lines = [_fold_line(work, name, fold.name, behind.get((name, fold.name))) for name in names for fold in folds]
     lines += [_fold_line(work, name, "full", extent) for (name, fold), extent in behind.items() if fold == "full"]

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 
 from autoseg.errors import ResourceError
-from autoseg.memory import GB, free_ram_gb, total_ram_gb
+from autoseg.memory import GB, free_ram_gb
 from autoseg.network.precision import machine_supports, memory_format, resolve_precision
-from autoseg.planning.schema import MadeFor
+from autoseg.planning.machine import kind_and_number
 
 
 def resolve_device(wanted: str) -> str:
@@ -22,43 +22,12 @@ def resolve_device(wanted: str) -> str:
     """
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    kind, number = _parts(wanted)
+    kind, number = kind_and_number(wanted)
     there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
     if number >= there:
         found = f"{there} {kind} device(s)" if there else f"no {kind} device"
         raise ResourceError(f"--device {wanted} was asked for, this machine has {found}", remedy="Use --device auto or cpu")
     return wanted
-
-
-def _parts(wanted: str) -> tuple[str, int]:
-    """Kind and number of a device by its name.
-
-    Raises:
-        ResourceError: no device is called so.
-    """
-    kind, _, number = wanted.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdecimal())):
-        raise ResourceError(f"there is no device {wanted!r}", remedy="Use --device auto, cpu, cuda, cuda:N or mps")
-    return kind, int(number or 0)
-
-
-def machine(device: str, *, card_gb: float) -> MadeFor:
-    """What to plan for: the device and its memory, as far as this machine tells; one that is not here is planned for all the same.
-
-    Args:
-        card_gb: memory of a CUDA card that is not here.
-
-    Raises:
-        ResourceError: no device is called so.
-    """
-    kind, number = _parts(resolve_device(device) if device == "auto" else device)
-    if kind != "cuda":
-        memory = total_ram_gb()
-    elif number < torch.cuda.device_count():
-        memory = torch.cuda.get_device_properties(number).total_memory / GB
-    else:
-        memory = card_gb
-    return MadeFor(device=kind, memory_gb=round(memory, 1))
 
 
 def free_memory_gb(device: str) -> float:

@@ -156,6 +156,17 @@ def require_configurations(names: Sequence[str], there: Collection[str]) -> None
             raise PlanError(f"the plan has no configuration {name!r}", remedy=remedy)
 
 
+def chosen_configurations(plan: Plan, wanted: Sequence[str] | None) -> list[str]:
+    """The configurations that a command is about: those that are named, else the plan's own choice.
+
+    Raises:
+        PlanError: the plan lacks one.
+    """
+    names = list(wanted or plan.default_configurations)
+    require_configurations(names, plan.configurations)
+    return names
+
+
 def _dataset(figures: Figures, recipe: Recipe) -> DatasetPlan:
     labels, regions = figures.labels, figures.labels.regions
     named = dict(zip(labels.names, labels.values, strict=True))

@@ -172,16 +172,16 @@ def _units(names: Sequence[str], groups: Mapping[str, str]) -> list[tuple[str, .
 
 
 def _shuffled(units: Sequence[tuple[str, ...]], plan: FoldsPlan) -> list[list[str]]:
-    from sklearn.model_selection import GroupKFold, KFold
-
+    order = np.random.RandomState(plan.seed).permutation(len(units))
     if any(len(unit) > 1 for unit in units):  # patients differ in their number of scans: even out the cases, not the patients
-        order = np.random.RandomState(plan.seed).permutation(len(units))
+        from sklearn.model_selection import GroupKFold
+
         groups = np.repeat(np.arange(len(units)), [len(units[unit]) for unit in order])
         splits = GroupKFold(plan.count).split(np.zeros(len(groups)), groups=groups)
         parts = [[int(order[group]) for group in np.unique(groups[held_out])] for _, held_out in splits]
     else:
-        splits = KFold(plan.count, shuffle=True, random_state=plan.seed).split(np.zeros(len(units)))
-        parts = [list(held_out) for _, held_out in splits]
+        # KFold(plan.count, shuffle=True, random_state=plan.seed) in numpy: the same lists without the second that sklearn takes to import
+        parts = [sorted(part) for part in np.array_split(order, plan.count)]
     return [[case for unit in part for case in units[unit]] for part in parts]
 
 

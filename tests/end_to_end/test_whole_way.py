@@ -273,6 +273,7 @@ def test_one_model_of_all_cases_predicts_only_when_asked_for(make_dataset, tiny,
 def test_cases_that_cannot_be_prepared_leave_the_folds(make_dataset, tiny, tmp_path, monkeypatch):
     """A case that was sound when it was measured and fails later is named and left out, and training goes on."""
     from autoseg.errors import Problem
+    from autoseg.pipeline import preparing
     from autoseg.preprocessing import preprocess as room
 
     real = room.preprocess
@@ -281,7 +282,7 @@ def test_cases_that_cannot_be_prepared_leave_the_folds(make_dataset, tiny, tmp_p
         problems = real(*arguments, **options)
         return [*problems, Problem("error", "UnreadableFileError", "it vanished", "Restore it", "case_04")]
 
-    monkeypatch.setattr(pipeline, "preprocess", one_fails)
+    monkeypatch.setattr(preparing, "preprocess", one_fails)
     planned = pipeline.plan_and_preprocess(make_dataset(cases=6), tmp_path / "work", settings=tiny, workers=0, quiet=True)
     assert planned.failed == {"case_04"}
     folds = json.loads((tmp_path / "work" / "folds.json").read_text())["folds"]

@@ -7,7 +7,8 @@ import torch
 
 from autoseg import memory
 from autoseg.errors import ResourceError
-from autoseg.network.device import free_memory_gb, machine, resolve_device
+from autoseg.network.device import free_memory_gb, resolve_device
+from autoseg.planning.machine import machine
 
 no_card = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA card")
 

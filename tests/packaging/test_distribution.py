@@ -41,11 +41,12 @@ def test_the_tested_package_is_the_installed_one():
 
 def test_wheel_and_sdist_list_code_and_recipes(distributions):
     wheel = zipfile.ZipFile(next(distributions.glob("autoseg3d-*.whl"))).namelist()
-    assert {"autoseg/__init__.py", "autoseg/pipeline.py", "autoseg/plans/__init__.py", "autoseg/plans/covid19-ct.json"} <= set(wheel)
+    needed = {"autoseg/__init__.py", "autoseg/pipeline/__init__.py", "autoseg/plans/__init__.py", "autoseg/plans/covid19-ct.json"}
+    assert needed <= set(wheel)
     assert not [name for name in wheel if name.startswith(("tests", "docs", "plans"))]
     with tarfile.open(next(distributions.glob("autoseg3d-*.tar.gz"))) as archive:
         sdist = [name.partition("/")[2] for name in archive.getnames()]
-    assert {"setup.py", "plans/covid19-ct.json", "autoseg/pipeline.py", "LICENSE", "constraints.txt"} <= set(sdist)
+    assert {"setup.py", "plans/covid19-ct.json", "autoseg/pipeline/__init__.py", "LICENSE", "constraints.txt"} <= set(sdist)
 
 
 def test_the_wheel_alone_serves_recipe_and_help_from_another_directory(distributions, tmp_path):

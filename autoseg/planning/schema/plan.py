@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -64,6 +65,10 @@ class Plan(Part):
         """The configurations that run one after the other for this one's result: a cascade's first stage, then itself."""
         previous = self.configurations[configuration].previous_stage
         return (configuration,) if previous is None else (previous, configuration)
+
+    def every_stage(self, configurations: Iterable[str]) -> list[str]:
+        """These configurations with the first stages that they build on, in the order in which they run."""
+        return list(dict.fromkeys(stage for name in configurations for stage in self.stages(name)))
 
     def input_channels(self, configuration: str) -> int:
         """Channels that its network takes: the images', then one for each class or region that the first stage of a cascade finds."""
