@@ -64,6 +64,7 @@ class Figures:
         that no shapes are known of; unpaired: labels whose name says a side and that lack their partner.
     groups: patients or other groups, ungrouped cases counted singly; grouped_cases: cases that a group ties.
     given_folds: folds that the dataset brings, or 0.
+    planar: whether all images are 2D.
     sections: how alike neighbours by number are, for numbered 2D images; None for all others.
     missing: label -> cases that annotate it and do not show it; unannotated: label -> cases in which nobody annotated it.
     key: of the fingerprint.
@@ -88,6 +89,7 @@ class Figures:
     groups: int
     grouped_cases: int
     given_folds: int
+    planar: bool
     sections: Sections | None = None
     missing: dict[str, int] = field(default_factory=dict)
     unannotated: dict[str, int] = field(default_factory=dict)
@@ -218,6 +220,7 @@ def _measured(
         groups=groups,
         grouped_cases=grouped,
         given_folds=given,
+        planar=all(measures.planar for _, measures in cases),
         sections=serial_sections(fingerprint.cases),
         missing=missing,
         unannotated=unannotated,
@@ -269,5 +272,6 @@ def _peers(dataset: Mapping[str, Any], fingerprint: Mapping[str, Any], name: str
         groups=len(cases),
         grouped_cases=0,
         given_folds=0,
+        planar=bool((shapes[:, 0] == 1).all()),
         key=digest(dict(fingerprint)),
     )

@@ -158,6 +158,9 @@ class SidesRule(Part):
 
     rule: Literal["by_labels", "as_written"]
     most_tilt: Positive = Field(description="Degrees beyond which no array axis counts as left-right.")
+    mirrored: Literal["as_written", "left_right"] = Field(
+        description="Axes that training mirrors: the recipe's `mirror_axes`, or of volumes in LPS axes the patient's left-right axis alone."
+    )
 
 
 class RotationRule(Part):

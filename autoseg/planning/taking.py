@@ -52,6 +52,7 @@ def recipe_from_plan(plan: Plan) -> Recipe:
         update={
             "rotation": base.rules.rotation.model_copy(update={"rule": "as_written"}),
             "configurations": base.rules.configurations.model_copy(update={"default": plan.default_configurations[0]}),
+            "sides": base.rules.sides.model_copy(update={"mirrored": "as_written"}),
             "mirrors_at_test_time": "as_written",
         }
     )

@@ -94,6 +94,20 @@ def test_sides(planned, data, rule, axes):
     assert reason(plan, "training.augmentation.mirror_sides").figures["largest_tilt"] == data.get("tilt", 0)
 
 
+@pytest.mark.parametrize(
+    ("data", "axes"),
+    [
+        ({}, [2]),
+        ({"unpaired": ["rib_left"]}, []),
+        ({"shape": (1, 512, 400), "planar": True, "pairs": [], "labels": {"background": 0, "cell": 255}}, [0, 1, 2]),
+        ({"settings": {"training.augmentation.mirror_axes": [0, 1]}}, [0, 1]),
+        ({"settings": {"dataset.orientation": "as_stored"}}, [0, 1, 2]),
+    ],
+)
+def test_on_a_cpu_only_the_patients_left_and_right_are_mirrored(planned, data, axes):
+    assert planned(device="cpu", **data).training.augmentation.mirror_axes == axes
+
+
 def test_a_given_way_of_mirroring_wins(planned):
     for way in ("blind", "keep", "exchange"):
         assert planned(settings={"training.augmentation.mirror_sides": way}).training.augmentation.mirror_sides == way
