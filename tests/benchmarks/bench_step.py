@@ -24,7 +24,7 @@ from pathlib import Path
 WARM_UP, EQUAL_STEPS = 3, 4
 
 PEER = """
-import copy, json, os, sys, time
+import json, os, resource, sys, time
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 what, batch, steps, warm, equal, out = sys.argv[1], *map(int, sys.argv[2:6]), sys.argv[6]
@@ -49,12 +49,13 @@ else:
         start = time.perf_counter()
         trainer.train_step(next(trainer.dataloader_train))
         seconds.append(time.perf_counter() - start)
-    print(json.dumps({"seconds": seconds[warm:]}), flush=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(json.dumps({"seconds": seconds[warm:], "peak_gb": peak}), flush=True)
 os._exit(0)
 """
 
 OURS = """
-import json, os, sys, time
+import json, resource, sys, time
 from pathlib import Path
 import torch
 from autoseg.files import Work
@@ -100,7 +101,8 @@ def main():
             waited.append(time.perf_counter() - start)
             train_step(setting, state, batch, print)
             seconds.append(time.perf_counter() - start)
-    print(json.dumps({"seconds": seconds[warm:], "waited": sum(waited[warm:]) / sum(seconds[warm:])}))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(json.dumps({"seconds": seconds[warm:], "waited": sum(waited[warm:]) / sum(seconds[warm:]), "peak_gb": peak}))
 
 if __name__ == "__main__":
     main()
@@ -144,14 +146,18 @@ def main() -> None:
             apart = [ours - theirs for ours, theirs in zip(found["losses"], found["theirs"], strict=True)]
             print(f"losses less the peer's: {', '.join(f'{d:.6f}' for d in apart)}")
             print(f"weights after {EQUAL_STEPS} steps: {found['apart']:.1e} apart, moved by up to {found['moved']:.1e}", flush=True)
-        ours, theirs, waited = [], [], []
+        ours, theirs, waited, peaks = [], [], [], []
         for _ in range(options.rounds):
             arguments = ["time", options.batch, options.steps, WARM_UP, EQUAL_STEPS, kept]
-            theirs += run(python, PEER, arguments, folder, **environment)["seconds"]
+            other = run(python, PEER, arguments, folder, **environment)
+            theirs += other["seconds"]
             found = run(sys.executable, OURS, ["time", options.steps, WARM_UP, kept, work], folder)
             ours += found["seconds"]
             waited.append(found["waited"])
+            peaks.append((found["peak_gb"], other["peak_gb"]))
         a, b = statistics.median(ours), statistics.median(theirs)
+        mine, peers = (statistics.median(each) for each in zip(*peaks, strict=True))
+        print(f"peak memory of the process that trains, imports included: ours {mine:.2f} GiB | peer {peers:.2f} GiB, its workers apart")
         print(f"step: ours {a:.3f} s ({statistics.median(waited):.1%} waiting for data) | peer {b:.3f} s | {b / a:.2f} times its rate")
 
 
