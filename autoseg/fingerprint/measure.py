@@ -25,7 +25,7 @@ from autoseg.fingerprint.signature import sign
 from autoseg.fingerprint.spread import ForegroundHistograms, Sort, Spread, add
 from autoseg.fingerprint.types import CaseMeasures, ChannelMeasures, Fingerprint
 from autoseg.geometry import Box, Grid, to_lps, whole_box
-from autoseg.parallel import map_cases, worker_count
+from autoseg.parallel import map_cases, one_blas_thread, seconds_of_work, worker_count
 
 MOST_UNDECLARED = 255  # distinct values in label maps without dataset.json; more mean that they are images
 
@@ -66,6 +66,18 @@ def measure(
         DatasetError: no case is left, the label maps show no foreground or do not look like label maps, or only some of them name
             their segments.
     """
+    with one_blas_thread():
+        return _measure(dataset, orientation, workers, cluster, on_case, kept_labels)
+
+
+def _measure(
+    dataset: Dataset,
+    orientation: str,
+    workers: int | None,
+    cluster: str | None,
+    on_case: Callable[[str], None] | None,
+    kept_labels: LabelSet | None,
+) -> Measurement:
     measured, spread, problems, named = _measure_files(dataset, orientation, workers, cluster, on_case)
     problems = [*dataset.problems, *problems]
     _require_cases(measured, problems)
@@ -98,8 +110,9 @@ def _measure_files(
     The last is what the label values of each case stand for whose label file names its segments, where the dataset declares no labels.
     """
     # A worker holds one case: what its files unpack to as float32, and about as much again for masks and statistics.
-    heaviest = max((sum(_bytes(path) for path in files.files()) for files in dataset.cases), default=0)
-    processes = worker_count(len(dataset.cases), 0.4 + 8 * heaviest / 2**30, workers)
+    sizes = [sum(_bytes(path) for path in files.files()) for files in dataset.cases]
+    seconds = seconds_of_work(len(sizes), sum(sizes))  # a compressed voxel takes about a byte, and others are worth the processes
+    processes = worker_count(len(sizes), 0.4 + 8 * max(sizes, default=0) / 2**30, workers, seconds=seconds)
     # what travels with each case
     context = replace(dataset, cases=(), groups={}, intensity_kinds={}, labels_present={}, given_folds=None, problems=(), key=None)
     found: dict[str, CaseMeasures] = {}

@@ -17,13 +17,16 @@ def label_places(labels: np.ndarray) -> dict[int, Place]:
     """
     steps = [max(1, n // COARSE) for n in labels.shape]
     sample = labels[tuple(slice(step // 2, None, step) for step in steps)]
-    values, index = np.unique(sample, return_inverse=True)
-    index = index.reshape(sample.shape)
-    counts = np.bincount(index.ravel(), minlength=len(values))
-    centres = np.empty((len(values), 3))
+    index = sample.ravel()
+    if sample.dtype.itemsize > 2:  # smaller ones are few enough to be counted as they are, without being sorted
+        values, index = np.unique(index, return_inverse=True)
+    counts = np.bincount(index)
+    there = np.flatnonzero(counts)
+    centres = np.empty((len(there), 3))
     for axis, step in enumerate(steps):
         others = tuple(a for a in range(3) if a != axis)
         weights = (np.arange(sample.shape[axis]) * step + step // 2 + 0.5) / labels.shape[axis]
         spread = np.broadcast_to(np.expand_dims(weights, others), sample.shape)
-        centres[:, axis] = np.bincount(index.ravel(), weights=spread.ravel(), minlength=len(values)) / counts
-    return {int(value): tuple(round(float(c), 4) for c in centre) for value, centre in zip(values, centres, strict=True)}
+        centres[:, axis] = np.bincount(index, weights=spread.ravel())[there] / counts[there]
+    named = there if sample.dtype.itemsize <= 2 else values
+    return {int(value): tuple(round(float(c), 4) for c in centre) for value, centre in zip(named, centres, strict=True)}

@@ -55,7 +55,7 @@ class Signature(Measured):
 
     shape: tuple[int, int, int] = Field(description="Cells (z, y, x).")
     cell_mm: tuple[float, float, float] = Field(description="Size of a cell, a power of two along axes of more than one voxel.")
-    cells: str = Field(description="0 to 255, one byte a cell, compressed by zlib, as base85 text.")
+    cells: str = Field(description="0 to 255, one byte a cell, compressed by zlib, as base64 text.")
 
 
 class CaseMeasures(Measured):

@@ -13,7 +13,7 @@ from autoseg.data.case import Case, CaseFiles, Dataset, LabelMap
 from autoseg.errors import DatasetError, Problem
 from autoseg.files import Work, digest
 from autoseg.fingerprint.types import CaseMeasures, Fingerprint
-from autoseg.parallel import available_cores, map_cases, worker_count
+from autoseg.parallel import available_cores, map_cases, seconds_of_work, worker_count
 from autoseg.planning.schema import Plan
 from autoseg.preprocessing.prepare import prepare_case, target_spacing
 from autoseg.preprocessing.room import require_disk
@@ -23,7 +23,7 @@ log = logging.getLogger("autoseg")
 
 _STORE_VERSION = 2  # part of every key: a store of another form is made anew
 _IMPORTS_GB = 0.3
-_VOLUMES = 4  # float32 copies of a case that a worker holds at most, beyond its imports
+_VOLUMES = 4  # float32 copies of a case, as read or as prepared, that a worker holds at most, beyond its imports
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,9 @@ def preprocess(
     missing = ((name, fingerprint.cases[task.files.case]) for task in tasks for name in task.wanted)
     if warning := require_disk(plan, missing, work.path):
         log.warning("%s", warning)
-    count = worker_count(len(tasks), _memory_gb(tasks, fingerprint, plan), workers)
+    sizes = [_voxels(task, fingerprint.cases[task.files.case]) for task in tasks]
+    memory = _IMPORTS_GB + _VOLUMES * max((max(size) for size in sizes), default=0) * 4 / 2**30
+    count = worker_count(len(tasks), memory, workers, seconds=seconds_of_work(len(tasks), sum(map(sum, sizes))))
     threads = 1 if cluster else max(1, available_cores() // max(count, 1))  # a cluster's workers have their own threads
     tasks = [replace(task, threads=threads) for task in tasks]
     for outcome in map_cases(_store, tasks, workers=count, name=lambda task: task.files.case, cluster=cluster):
@@ -106,16 +108,13 @@ def case_key(plan: Plan, configuration: str, measures: CaseMeasures, annotated: 
     return digest(_STORE_VERSION, grid, annotated, kinds, steps, dataset, decisions, resampling, part.network.dimension)
 
 
-def _memory_gb(tasks: Sequence[_Task], fingerprint: Fingerprint, plan: Plan) -> float:
-    """What a worker needs at most, imports included: `_VOLUMES` times the largest case, as read or as prepared, in float32."""
-    largest = 0.0
-    for task in tasks:
-        measures = fingerprint.cases[task.files.case]
-        for part in [plan.configurations[name].inside() for name in task.wanted]:
-            spacing = [measures.spacing[a] for a in part.transpose or (0, 1, 2)]
-            stretch = float(np.prod(spacing) / np.prod(target_spacing(part, spacing)))
-            largest = max(largest, float(np.prod(measures.shape)) * max(stretch, 1.0))
-    return _IMPORTS_GB + _VOLUMES * largest * len(plan.dataset.channels) * 4 / 2**30
+def _voxels(task: _Task, measures: CaseMeasures) -> list[float]:
+    """Values of all channels as read, and as each configuration that still wants the case has them."""
+    sizes = [float(np.prod(measures.shape)) * len(measures.channels)]
+    for part in [task.plan.configurations[name].inside() for name in task.wanted]:
+        spacing = [measures.spacing[a] for a in part.transpose or (0, 1, 2)]
+        sizes.append(sizes[0] * float(np.prod(spacing) / np.prod(target_spacing(part, spacing))))
+    return sizes
 
 
 def _store(task: _Task) -> None:

@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from autoseg.parallel import available_cores
+from autoseg.parallel import available_cores, one_blas_thread
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
-
-# BLAS keeps its number of threads per process; two maps that saved and restored it at once would restore the wrong one
-_blas_is_limited = threading.RLock()
-
-
-@contextlib.contextmanager
-def _one_blas_thread() -> Iterator[None]:
-    from threadpoolctl import threadpool_limits
-
-    with _blas_is_limited, threadpool_limits(1, "blas"):
-        yield
 
 
 def map_slabs(function: Callable[[Item], Value], items: Iterable[Item], *, threads: int | None, blas: bool = False) -> list[Value]:
@@ -36,7 +24,7 @@ def map_slabs(function: Callable[[Item], Value], items: Iterable[Item], *, threa
     count = min(threads or available_cores(), len(items))
     if count <= 1:
         return [function(item) for item in items]
-    with _one_blas_thread() if blas else contextlib.nullcontext(), ThreadPoolExecutor(count) as pool:
+    with one_blas_thread() if blas else contextlib.nullcontext(), ThreadPoolExecutor(count) as pool:
         return list(pool.map(function, items))
 
 

@@ -6,8 +6,10 @@ SimpleITK reads a truncated .nii.gz without an error, turns NaN into 0, and leav
 
 from __future__ import annotations
 
+import sys
 import zlib
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -48,8 +50,7 @@ def read_nifti(path: Path) -> Pixels:
 
 def write_nifti(path: Path, values: np.ndarray, grid: Grid) -> None:
     """A NIfTI file of (z, y, x) or (channel, z, y, x) values, two-dimensional where the grid is planar; OSError on a full disk."""
-    import nibabel
-
+    nibabel = _nibabel()
     affine = np.eye(4)
     affine[:3, :3] = RAS_TO_LPS @ grid.axes[:, ::-1]
     affine[:3, 3] = RAS_TO_LPS @ np.array(grid.origin)
@@ -58,6 +59,20 @@ def write_nifti(path: Path, values: np.ndarray, grid: Grid) -> None:
     image.set_sform(affine, code=1)
     image.set_qform(None if grid.sheared else affine, code=0 if grid.sheared else 1)  # a qform knows no shear
     image.to_filename(path)
+
+
+def _nibabel() -> ModuleType:
+    """The module, imported as if pydicom were not installed: it would load that for header extensions which nobody here reads, and so
+    take three times as long."""
+    if "nibabel" not in sys.modules and "pydicom" not in sys.modules:
+        sys.modules["pydicom"] = None
+        try:
+            import nibabel
+        finally:
+            del sys.modules["pydicom"]
+    import nibabel
+
+    return nibabel
 
 
 def _content(path: Path) -> bytes | bytearray:
@@ -78,9 +93,7 @@ def _content(path: Path) -> bytes | bytearray:
 
 
 def _header(raw: bytes, path: Path):
-    import nibabel
-
-    sizes = {int.from_bytes(raw[:4], order) for order in ("little", "big")}
+    nibabel, sizes = _nibabel(), {int.from_bytes(raw[:4], order) for order in ("little", "big")}
     for size, kind, magic in ((348, nibabel.Nifti1Header, b"n+1\0"), (540, nibabel.Nifti2Header, b"n+2\0")):
         place = slice(344, 348) if size == 348 else slice(4, 8)
         if size in sizes and len(raw) >= size and raw[place] == magic:
@@ -102,11 +115,9 @@ def _sizes(header, path: Path) -> tuple[int, ...]:
 
 
 def _data_type(header, path: Path) -> np.dtype:
-    import nibabel
-
     try:
         dtype = header.get_data_dtype()
-    except nibabel.spatialimages.HeaderDataError as error:
+    except _nibabel().spatialimages.HeaderDataError as error:
         raise UnreadableFileError(f"its data type is unknown ({error})", file=path, remedy="Export it as integers or floats") from error
     if dtype.kind not in "uif":
         raise UnreadableFileError(
