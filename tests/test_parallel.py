@@ -7,9 +7,11 @@ import signal
 from pathlib import Path
 
 import pytest
+import threadpoolctl
 
+from autoseg import parallel
 from autoseg.errors import AutosegError, GridError, Problem, ResourceError, excluded_cases, problem_table
-from autoseg.parallel import map_cases, worker_count
+from autoseg.parallel import map_cases, seconds_of_work, worker_count
 
 
 def _work(item: str) -> str:
@@ -18,6 +20,12 @@ def _work(item: str) -> str:
     if item == "bad":
         raise GridError("its spacing is 0", case="bad", file="/secret/folder/bad.nii.gz", remedy="Correct the header")
     return item.upper()
+
+
+def _blas_threads(_: int) -> int:
+    import numpy  # noqa: F401
+
+    return max(library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas")
 
 
 def _defect(item: str) -> str:
@@ -53,6 +61,35 @@ def test_worker_count_obeys_the_wish_the_items_and_the_memory():
     assert worker_count(10, 0.1, wanted=3) == 3
     assert worker_count(2, 0.1, wanted=8) == 2
     assert worker_count(10, 1e9) == 1
+
+
+def test_small_datasets_stay_in_one_process_unless_workers_are_asked_for(monkeypatch):
+    """100 hippocampus volumes are 2 s of work, which the second that each process takes to start would not shorten."""
+    monkeypatch.setattr(parallel, "available_cores", lambda: 16)
+    hippocampus = seconds_of_work(100, 100 * 65_000)
+    assert worker_count(100, 0.01, seconds=hippocampus) == 1
+    assert worker_count(100, 0.01, wanted=2, seconds=hippocampus) == 2
+
+
+def test_large_datasets_use_every_core(monkeypatch):
+    monkeypatch.setattr(parallel, "available_cores", lambda: 16)
+    assert worker_count(100, 0.01, seconds=seconds_of_work(100, 100 * 50e6)) == 16
+    assert worker_count(100, 0.01) == 16
+    assert worker_count(3, 0.01, seconds=seconds_of_work(3, 3 * 50e6)) == 3
+
+
+def test_blas_has_its_threads_back_after_it_was_to_use_one():
+    def threads() -> list[int]:
+        return [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
+
+    before = threads()
+    with parallel.one_blas_thread():
+        assert set(threads()) == {1}
+    assert threads() == before
+
+
+def test_worker_processes_share_the_cores_out_among_themselves():
+    assert {outcome.value for outcome in map_cases(_blas_threads, [1, 2, 3], workers=2)} == {1}
 
 
 def test_the_problem_table_puts_errors_first_and_hides_folders():

@@ -20,8 +20,10 @@ def add_command(commands: Any, name: str, summary: str, description: str) -> arg
     return parser
 
 
-def add_workers(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument("--workers", type=natural, metavar="N", help=f"processes that {what} (default: what cores and free memory allow)")
+def add_workers(
+    parser: argparse.ArgumentParser, what: str, default: str = "as many as cores, free memory and the size of the dataset are worth"
+) -> None:
+    parser.add_argument("--workers", type=natural, metavar="N", help=f"{what} (default: {default}); 0: none beside the command's own")
 
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:

@@ -28,7 +28,7 @@ def add_parser(commands: Any) -> None:
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print everything as JSON (docs/reference/files.md)")
     output.add_argument("--groups", action="store_true", help="print a groups.csv of ids that look like several scans of one patient")
-    common.add_workers(parser, "read cases")
+    common.add_workers(parser, "processes that read cases")
     parser.set_defaults(run=run)
 
 

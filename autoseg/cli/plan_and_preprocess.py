@@ -42,7 +42,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--keep-ids", action="store_true", help="call cases of a DICOM export by patient and series, not by numbers")
     parser.add_argument("--dry-run", action="store_true", help="measure and plan, write nothing")
     common.add_device(parser)
-    common.add_workers(parser, "read and prepare cases")
+    common.add_workers(parser, "processes that read and prepare cases")
     common.add_cluster(parser)
     common.add_seed(parser, "seed of folds and training")
     parser.set_defaults(run=run)

@@ -57,7 +57,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--trust-code", action="store_true", help="run a network or loss of the plan that lies outside autoseg")
     common.add_device(parser)
-    common.add_workers(parser, "make training samples")
+    common.add_workers(parser, "threads that make training samples, or processes where batchgenerators augments them", "1")
     common.add_seed(parser, "seed of training instead of the plan's")
     parser.set_defaults(run=run)
 

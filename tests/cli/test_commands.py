@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from autoseg import pipeline
 from autoseg.cli.common import duration, setting
 from autoseg.cli.main import COMMANDS, main, make_parser
 
@@ -34,6 +35,27 @@ def test_building_the_parser_imports_no_heavy_library():
         "print(sorted(m for m in ('torch', 'SimpleITK', 'numpy', 'pydantic', 'matplotlib') if m in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_planning_and_preprocessing_pay_for_no_library_that_they_do_not_use(shared_data, tmp_path):
+    """On cases that have their spacing already; torch makes the products of resampling, scikit-learn the folds of grouped patients."""
+    arguments = ["plan-and-preprocess", str(shared_data("hippocampus")), str(tmp_path / "work"), "--device", "cpu", "--quiet"]
+    code = (
+        f"import sys; from autoseg.cli.main import main; status = main({arguments!r});"
+        "print(status, sorted(m for m in ('torch', 'sklearn', 'pandas', 'pydicom', 'matplotlib', 'SimpleITK') if m in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("part", ["train", "predict", "doctor", "evaluate", "info", "plan_and_preprocess", "list_series", "evaluate_work"])
+def test_the_pipeline_has_a_function_for_each_command(part):
+    assert callable(getattr(pipeline, part))
+
+
+def test_the_pipeline_names_what_it_lacks():
+    with pytest.raises(AttributeError, match=r"autoseg\.pipeline.*nothing_of_the_kind"):
+        pipeline.nothing_of_the_kind  # noqa: B018
 
 
 def test_switches_of_later_work_are_absent():

@@ -25,11 +25,15 @@ def held_out_once(folds, names):
         assert sorted(fold.train + fold.held_out) == sorted(names)
 
 
-def test_without_groups_they_are_scikit_learns():
-    folds = make_folds(reversed(NAMES), folds_plan())
-    expected = [tuple(NAMES[i] for i in held) for _, held in KFold(5, shuffle=True, random_state=12345).split(NAMES)]
+@pytest.mark.parametrize(
+    ("cases", "count", "seed"), [(23, 5, 12345), (10, 5, 0), (11, 10, 7), (2, 2, 12345), (100, 5, 12345), (1001, 3, 1)]
+)
+def test_without_groups_they_are_scikit_learns(cases, count, seed):
+    names = [f"c{i:04d}" for i in range(cases)]
+    folds = make_folds(reversed(names), folds_plan(count=count, seed=seed))
+    expected = [tuple(names[i] for i in held) for _, held in KFold(count, shuffle=True, random_state=seed).split(names)]
     assert [fold.held_out for fold in folds] == expected
-    held_out_once(folds, NAMES)
+    held_out_once(folds, names)
 
 
 def test_the_peers_examples():
