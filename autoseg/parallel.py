@@ -22,9 +22,8 @@ Item = TypeVar("Item")
 Value = TypeVar("Value")
 
 _CONNECT_SECONDS = 15  # a scheduler that is there answers at once; a busy login node may take some seconds
-# A spawned process takes a second until it has imported what it needs, on every platform alike. Where it gets less than twice that of
-# work, one process is as fast with two cores and needs half the memory: 100 cases of hippocampus (2 s of work in either pass) took
-# 10.1 s in two processes and 6.8 s in one.
+# A spawned process takes a second until it has imported what it needs. Where it gets less than twice that of work, two are no faster
+# than one and need twice the memory: 100 cases of hippocampus took 10.1 s in two processes, where 6.8 s were enough for one.
 _WORTH_A_PROCESS = 2.0
 # Of work, in one process: measured on hippocampus MR (65 000 voxels a case) and chest CT (a million), reading or preparing alike.
 _SECONDS_A_CASE = 0.01
