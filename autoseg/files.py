@@ -7,7 +7,10 @@ import errno
 import hashlib
 import json
 import os
+import platform
+import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +20,9 @@ from typing import Any
 from autoseg.errors import BusyError, DatasetError, PlanError, ResourceError
 
 SCHEMA_VERSION = 1
+
+_TEMPORARY = re.compile(r"\.(?P<machine>[0-9a-f]{6})-(?P<process>\d+)-[0-9a-f]{8}\.")  # as `appears_whole` names them
+_ABANDONED = 86_400  # seconds; no file takes a day to write
 
 
 @dataclass(frozen=True)
@@ -137,6 +143,11 @@ class Work:
         return self.path / "log.txt"
 
     @property
+    def measured(self) -> Path:
+        """Folder of what was measured of each case, so that it is not measured again; it can be deleted."""
+        return self.path / "measured"
+
+    @property
     def lock(self) -> Path:
         """Held while cases are preprocessed."""
         return self.path / ".lock"
@@ -182,17 +193,21 @@ class Work:
 
 
 @contextlib.contextmanager
-def appears_whole(path: Path) -> Iterator[Path]:
+def appears_whole(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A temporary path beside `path`, with the same ending, that is renamed to it if the block succeeds.
+
+    Args:
+        durable: whether it must outlive a power failure; what can be made again need not wait for the disk.
 
     Raises:
         ResourceError: the disk is full or a file-size limit was hit; nothing half-written stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{uuid.uuid4().hex[:8]}.{path.name}")
+    beside = path.with_name(f".{_process()}-{uuid.uuid4().hex[:8]}.{path.name}")
     try:
         yield beside
-        _flush(beside)
+        if durable:
+            _flush(beside)
         beside.replace(path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
@@ -205,6 +220,28 @@ def appears_whole(path: Path) -> Iterator[Path]:
             shutil.rmtree(beside, ignore_errors=True)
         else:
             beside.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Delete, anywhere below a folder, what killed processes left of `appears_whole`: of this machine, or more than a day old."""
+    for path in folder.rglob(".*"):
+        if not (found := _TEMPORARY.match(path.name)):
+            continue
+        import psutil  # there is seldom anything to sweep
+
+        here = found["machine"] == _machine()
+        with contextlib.suppress(FileNotFoundError):  # another run sweeps too
+            if (here and not psutil.pid_exists(int(found["process"]))) or time.time() - path.stat().st_mtime > _ABANDONED:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _machine() -> str:
+    """This machine in a file name; which one it is nobody can tell from it."""
+    return hashlib.blake2b(platform.node().encode(), digest_size=3).hexdigest()
+
+
+def _process() -> str:
+    return f"{_machine()}-{os.getpid()}"
 
 
 def _flush(path: Path) -> None:

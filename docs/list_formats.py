@@ -15,7 +15,7 @@ from autoseg.data.case import CaseFiles, SeriesChoice
 from autoseg.data.formats.readers import channels_in
 from autoseg.data.reading import read_case
 from autoseg.errors import AutosegError
-from autoseg.fingerprint.measure import letters
+from autoseg.fingerprint.case_measures import letters
 
 PAGE = Path(__file__).parent / "formats.md"
 BEGIN, END = "<!-- begin of the table -->\n", "<!-- end of the table -->\n"

@@ -11,6 +11,7 @@ from autoseg.data.folders.listing import SeriesListing, look_for_series
 from autoseg.data.key import Key, read_key
 from autoseg.data.labels import LabelSet
 from autoseg.files import Work
+from autoseg.fingerprint.kept import KeptMeasures
 from autoseg.fingerprint.measure import Measurement, measure
 from autoseg.planning.explain import explain
 from autoseg.planning.plan_file import read_plan
@@ -34,7 +35,8 @@ def doctor(
     kept = read_plan(Work(work).planned().plan) if work else None
     reading, key = _kept_reading(work, choices)
     orientation, labels = (kept.dataset.orientation, kept.dataset.label_set()) if kept else ("lps", None)
-    measured = measured_dataset(dataset, orientation, reading, key, workers, quiet, labels=labels)
+    before = KeptMeasures(Work(work).measured, writes=False) if work else None
+    measured = measured_dataset(dataset, orientation, reading, key, workers, quiet, labels=labels, kept=before)
     return Diagnosis(measured, compare(Work(work), kept, measured) if kept else None)
 
 
@@ -72,12 +74,14 @@ def measured_dataset(
     *,
     labels: LabelSet | None,
     cluster: str | None = None,
+    kept: KeptMeasures | None = None,
 ) -> Measurement:
-    """The dataset, measured; `labels` are those of a plan that is kept."""
+    """The dataset, measured; `labels` are those of a plan that is kept, `kept` is what was measured before."""
     found = open_dataset(dataset, choices=choices, key=key, workers=workers)
     log.info("%s: %s layout, %d cases, channels %s", found.name, found.layout, len(found.cases), ", ".join(found.channels))
     with bar("measuring", len(found.cases), quiet=quiet) as tick:
-        return measure(found, orientation=orientation, workers=workers, cluster=cluster, on_case=tick, kept_labels=labels)
+        crew = {"workers": workers, "cluster": cluster, "on_case": tick}
+        return measure(found, orientation=orientation, kept_labels=labels, kept=kept, **crew)
 
 
 def _kept_reading(work: Path | None, choices: Choices | None) -> tuple[Choices, Key]:

@@ -11,7 +11,8 @@ from typing import Any
 from autoseg.data.choices import Choices, settled_choices
 from autoseg.data.key import read_key
 from autoseg.errors import DatasetError, Problem, excluded_cases, problem_table
-from autoseg.files import Work, locked
+from autoseg.files import Work, locked, sweep
+from autoseg.fingerprint.kept import KeptMeasures
 from autoseg.fingerprint.measure import Measurement
 from autoseg.parallel import require_shared
 from autoseg.pipeline.checking import measured_dataset
@@ -85,13 +86,16 @@ def plan_and_preprocess(
         work.mkdir(parents=True, exist_ok=True)
         require_shared(cluster, [dataset, work])
     folder = Work(work)
+    if not dry_run:
+        sweep(work)
     asked = planning_options(settings, memory_gb, seed, configurations)
     kept = read_plan(folder.plan) if folder.plan.is_file() and not replan else None
     chosen = None if kept else load_recipe(recipe or "auto")
     orientation = kept.dataset.orientation if kept else reading_orientation(chosen, asked)
     reading = settled_choices(choices or Choices(), folder.dataset, replan=replan)
     labels = kept.dataset.label_set() if kept else None
-    measured = measured_dataset(dataset, orientation, reading, read_key(folder.key), workers, quiet, labels=labels, cluster=cluster)
+    how = {"labels": labels, "cluster": cluster, "kept": KeptMeasures(folder.measured, writes=not dry_run)}
+    measured = measured_dataset(dataset, orientation, reading, read_key(folder.key), workers, quiet, **how)
     if strict and excluded_cases(measured.problems):
         raise DatasetError(
             f"--strict refuses cases with errors:\n{problem_table(measured.problems)}\n", remedy="Mend these, or go on without --strict"
@@ -114,6 +118,8 @@ def plan_and_preprocess(
         with bar("preprocessing", len(measured.dataset.cases), quiet=quiet) as tick:
             crew = {"workers": workers, "cluster": cluster, "on_case": tick}
             failed = preprocess(measured.dataset, measured.fingerprint, plan, folder, configurations=stages, **crew)
+        if failed and len(failed) == len(measured.dataset.cases):
+            raise DatasetError(f"no case could be prepared:\n{problem_table(failed)}\n", remedy="Mend these and run the command again")
         if failed:
             planned = replace(planned, problems=(*planned.problems, *failed))
             splitting.write_folds(folder.folds, split_cases(folder, plan, measured, left_out=planned.failed, fresh=kept is None))

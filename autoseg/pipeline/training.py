@@ -9,7 +9,7 @@ from pathlib import Path
 
 from autoseg.errors import Problem
 from autoseg.evaluation.crossval import CrossValidation
-from autoseg.files import Work
+from autoseg.files import Work, sweep
 from autoseg.fold_runs import FoldSettings, is_done, join_folds, require_own_plan, require_prepared, run_folds, scored_folds, validate_folds
 from autoseg.network.device import resolve_device
 from autoseg.network.factory import require_trust
@@ -80,6 +80,7 @@ def train(
     """
     end = None if budget_seconds is None else time.monotonic() + budget_seconds
     folder = Work(work).planned()
+    sweep(work)
     plan = read_plan(folder.plan)
     require_trust(plan, trust_code=trust_code)
     if replay:

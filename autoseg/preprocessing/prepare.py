@@ -9,8 +9,8 @@ import numpy as np
 from autoseg.data.case import Case
 from autoseg.data.labels import LabelSet, smallest_unsigned
 from autoseg.errors import PlanError
+from autoseg.fingerprint.case_measures import nonzero_box
 from autoseg.fingerprint.kinds import mend_hu
-from autoseg.fingerprint.measure import nonzero_box
 from autoseg.geometry import Box, Triple, box_slices, whole_box
 from autoseg.planning.schema import ConfigurationPlan, IntensityPlan, IntensityStep, ZScore
 from autoseg.preprocessing.intensity import apply_steps, apply_steps_in_place

@@ -239,6 +239,9 @@ def write_array(path: Path, array: np.ndarray, *, by_slices: bool) -> None:
 
     Args:
         by_slices: single slices will be read.
+
+    Raises:
+        ResourceError: the disk is full.
     """
     import blosc2
 
@@ -248,8 +251,13 @@ def write_array(path: Path, array: np.ndarray, *, by_slices: bool) -> None:
     blocks = tuple(min(n, b) for n, b in zip(chunks, (*lead, *block), strict=True))
     image = array.dtype.kind == "f"
     settings = {"codec": blosc2.Codec.LZ4 if image else blosc2.Codec.ZSTD, "clevel": 5 if image else 1, "nthreads": 1}
+    array = np.ascontiguousarray(array)
     with appears_whole(path) as beside:
-        blosc2.asarray(np.ascontiguousarray(array), urlpath=str(beside), chunks=chunks, blocks=blocks, mode="w", cparams=settings)
+        try:
+            blosc2.asarray(array, urlpath=str(beside), chunks=chunks, blocks=blocks, mode="w", cparams=settings)
+        except RuntimeError:
+            beside.write_bytes(array.data)  # blosc2 does not say why; where there is no room, the system does
+            raise
 
 
 def _open(path: Path, case: str) -> blosc2.NDArray:

@@ -12,7 +12,8 @@ import pytest
 from autoseg.data.case import Case, Dataset, LabelMap, Volume
 from autoseg.data.folders.layouts import open_dataset
 from autoseg.data.labels import LabelSet
-from autoseg.fingerprint.measure import Measurement, gather, measure, measure_case
+from autoseg.fingerprint.case_measures import measure_case
+from autoseg.fingerprint.measure import Measurement, gather, measure
 from autoseg.fingerprint.merge import summarise
 from autoseg.fingerprint.types import Fingerprint
 from autoseg.geometry import Grid, Orientation

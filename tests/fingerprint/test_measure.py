@@ -11,7 +11,8 @@ import SimpleITK as sitk
 from autoseg.data.folders.layouts import open_dataset
 from autoseg.data.labels import LabelSet
 from autoseg.errors import DatasetError, LabelError
-from autoseg.fingerprint.measure import letters, measure, measure_case, nonzero_box
+from autoseg.fingerprint.case_measures import letters, measure_case, nonzero_box
+from autoseg.fingerprint.measure import measure
 from autoseg.fingerprint.types import Fingerprint
 from autoseg.geometry import Grid
 

@@ -7,9 +7,10 @@ import json
 import numpy as np
 import pytest
 
+from autoseg.fingerprint.case_measures import measure_case
 from autoseg.fingerprint.histogram import MOST_BINS
 from autoseg.fingerprint.kinds import mend_hu
-from autoseg.fingerprint.measure import gather, measure_case
+from autoseg.fingerprint.measure import gather
 
 RNG = np.random.default_rng(3)
 

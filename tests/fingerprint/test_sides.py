@@ -188,7 +188,7 @@ def test_a_pair_of_unlike_volume_is_rejected(measured_cases):
 def test_regions_count_with_all_their_values(make_case, make_described):
     from dataclasses import replace
 
-    from autoseg.fingerprint.measure import measure_case
+    from autoseg.fingerprint.case_measures import measure_case
 
     labels = lungs()
     labels[:12][labels[:12] == 1] = 3  # the left lung in two values
