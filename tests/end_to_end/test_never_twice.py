@@ -105,7 +105,7 @@ def test_two_runs_at_once_do_no_harm(make_dataset, tiny, tmp_path):
 @pytest.mark.slow  # each run starts its processes anew
 @pytest.mark.timeout(600)
 def test_a_killed_run_goes_on_and_leaves_nothing_behind(make_dataset, tiny, tmp_path):
-    dataset, alone, work = make_dataset(cases=40), Work(tmp_path / "alone"), Work(tmp_path / "work")
+    dataset, alone, work = make_dataset(cases=60, shape=(20, 72, 72)), Work(tmp_path / "alone"), Work(tmp_path / "work")
     began = time.monotonic()
     run = command(dataset, alone.path, tiny)
     assert run.wait(200) == 0
@@ -113,7 +113,7 @@ def test_a_killed_run_goes_on_and_leaves_nothing_behind(make_dataset, tiny, tmp_
     kept = 0
     for number in range(8):
         run = command(dataset, work.path, tiny)
-        time.sleep(took * chance.uniform(0.3, 1.0))
+        time.sleep(took * chance.uniform(0.25, 0.9))
         os.killpg(run.pid, signal.SIGKILL)
         run.wait()
         now = len(stored_cases(work.store("3d_fullres"))) if work.store("3d_fullres").is_dir() else 0
