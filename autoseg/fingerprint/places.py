@@ -17,16 +17,11 @@ def label_places(labels: np.ndarray) -> dict[int, Place]:
     """
     steps = [max(1, n // COARSE) for n in labels.shape]
     sample = labels[tuple(slice(step // 2, None, step) for step in steps)]
-    index = sample.ravel()
-    if sample.dtype.itemsize > 2:  # smaller ones are few enough to be counted as they are, without being sorted
-        values, index = np.unique(index, return_inverse=True)
-    counts = np.bincount(index)
-    there = np.flatnonzero(counts)
-    centres = np.empty((len(there), 3))
-    for axis, step in enumerate(steps):
-        others = tuple(a for a in range(3) if a != axis)
-        weights = (np.arange(sample.shape[axis]) * step + step // 2 + 0.5) / labels.shape[axis]
-        spread = np.broadcast_to(np.expand_dims(weights, others), sample.shape)
-        centres[:, axis] = np.bincount(index, weights=spread.ravel())[there] / counts[there]
-    named = there if sample.dtype.itemsize <= 2 else values
-    return {int(value): tuple(round(float(c), 4) for c in centre) for value, centre in zip(named, centres, strict=True)}
+    along = [(np.arange(n) * step + step // 2 + 0.5) / length for n, step, length in zip(sample.shape, steps, labels.shape, strict=True)]
+    places = {}
+    values = np.flatnonzero(np.bincount(sample.ravel())) if sample.dtype.itemsize <= 2 else np.unique(sample)  # small ones unsorted
+    for value in values:
+        there = sample == value
+        planes = [np.count_nonzero(there, axis=tuple(a for a in range(3) if a != axis)) for axis in range(3)]
+        places[int(value)] = tuple(round(float(n @ centres / n.sum()), 4) for n, centres in zip(planes, along, strict=True))
+    return places
