@@ -89,7 +89,7 @@ def _axes(figures: Figures, recipe: Recipe, plan: AugmentationPlan) -> tuple[Aug
     axes = [axis for axis in plan.mirror_axes if axis == LEFT_RIGHT]
     why = (
         "Bodies are alike from left to right and not from head to foot or front to back: a network that need not learn those mirror "
-        "images learns in fewer steps"
+        "images learns in fewer steps (hippocampus after 500: Dice .864 instead of .807; docs/method.md)"
     )
     return plan.model_copy(update={"mirror_axes": axes}), [
         reason(AXES, axes, why, "the images were 2D, or the plan were made for a GPU, which has the time for every axis")
