@@ -128,9 +128,19 @@ class LabelSet:
         table = np.zeros(max(known) + 1, dtype=smallest_unsigned(max(known.values())))
         for value, index in known.items():
             table[value] = index
-        return table[label_map]
+        return _looked_up(table, label_map)
 
     def decode(self, indices: np.ndarray) -> np.ndarray:
         """File values of class indices, in the smallest unsigned type."""
         values = [*self.file_values, *(() if self.ignore is None else (self.ignore,))]
-        return np.array(values, dtype=smallest_unsigned(max(values)))[indices]
+        return _looked_up(np.array(values, dtype=smallest_unsigned(max(values))), indices)
+
+
+def _looked_up(table: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """`table[places]`, plane by plane: numpy copies places to 64 bits, eight times the memory of most label maps."""
+    if np.ndim(places) < 2:
+        return table[places]
+    found = np.empty(places.shape, table.dtype)
+    for plane, wanted in zip(found, places, strict=True):
+        plane[...] = table[wanted]
+    return found

@@ -344,14 +344,23 @@ def _one_plane(pixels: Pixels) -> Pixels:
 
 
 def _integers(values: np.ndarray, path: Path) -> np.ndarray:
-    rounded = np.rint(values)
-    with np.errstate(invalid="ignore"):
-        wrong = ~(np.abs(values - rounded) <= INTEGER_TOLERANCE)  # true for NaN and infinity too
-    if wrong.any():
-        some = ", ".join(f"{v:.6g}" for v in np.unique(values[wrong])[:4])
+    """Whole numbers of values that are nearly whole, in the smallest type that holds them, made plane by plane."""
+    strange, count = [], 0
+    for plane in values:
+        with np.errstate(invalid="ignore"):
+            wrong = ~(np.abs(plane - np.rint(plane)) <= INTEGER_TOLERANCE)  # true for NaN and infinity too
+        if wrong.any():
+            count += int(wrong.sum())
+            strange.append(np.unique(plane[wrong])[:4])
+    if count:
+        some = ", ".join(f"{v:.6g}" for v in np.unique(np.concatenate(strange))[:4])
         raise LabelError(
-            f"{int(wrong.sum())} voxels have labels that are no integers ({some})",
+            f"{count} voxels have labels that are no integers ({some})",
             file=path,
             remedy="Store integers; resample label maps with nearest neighbour",
         )
-    return rounded.astype(np.int64)
+    low, high = round(float(values.min())), round(float(values.max()))
+    whole = np.empty(values.shape, smallest_unsigned(high) if low >= 0 and high < 2**63 else np.int64)
+    for plane, found in zip(whole, values, strict=True):
+        plane[...] = np.rint(found)
+    return whole

@@ -72,16 +72,28 @@ def mend_hu(values: np.ndarray) -> np.ndarray:
 
     Returns: the same array where nothing needs mending.
     """
+    return mended(values, *mending(values))
+
+
+def mending(values: np.ndarray) -> tuple[float, float]:
+    """Minimum and offset of a whole channel, for `mended`; the fingerprint keeps both of the cases that it is of."""
     measures = _measured(values)
-    return mended(values, measures.minimum, looks_like(measures).offset)
+    return measures.minimum, looks_like(measures).offset
 
 
-def mended(values: np.ndarray, minimum: float, offset: float) -> np.ndarray:
-    """`mend_hu` of values whose minimum and offset are known; the same array where nothing needs mending."""
+def mended(values: np.ndarray, minimum: float, offset: float, *, out: np.ndarray | None = None) -> np.ndarray:
+    """`mend_hu` of values whose minimum and offset are known; the same array where nothing needs mending.
+
+    Args:
+        values: the whole channel or a part of it.
+        minimum: of the whole channel.
+        offset: of `looks_like` of the whole channel.
+        out: where mended values are written, such as `values` itself; None: a new array.
+    """
     if offset:
-        values = values + np.asarray(offset, dtype=values.dtype)
+        values = np.add(values, np.asarray(offset, dtype=values.dtype), out=out)
     if minimum + offset < PADDING:
-        values = np.maximum(values, np.asarray(INTERCEPT, dtype=values.dtype))
+        values = np.maximum(values, np.asarray(INTERCEPT, dtype=values.dtype), out=out)
     return values
 
 

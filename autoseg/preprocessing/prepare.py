@@ -10,14 +10,15 @@ from autoseg.data.case import Case
 from autoseg.data.labels import LabelSet, smallest_unsigned
 from autoseg.errors import PlanError
 from autoseg.fingerprint.case_measures import nonzero_box
-from autoseg.fingerprint.kinds import mend_hu
+from autoseg.fingerprint.kinds import mended, mending
 from autoseg.geometry import Box, Triple, box_slices, whole_box
 from autoseg.planning.schema import ConfigurationPlan, IntensityPlan, IntensityStep, ZScore
-from autoseg.preprocessing.intensity import apply_steps, apply_steps_in_place
+from autoseg.preprocessing.intensity import apply_steps_in_place
 from autoseg.preprocessing.prepared import Origin, PreparedCase
 from autoseg.preprocessing.resampling import across_axis, new_shape, resample_image, resample_labels
 
-_OUTSIDE = -1  # the peer's label of voxels outside the non-zero mask: a class of its own while labels are resampled
+Mending = tuple[float, float]
+"""Minimum and offset of a channel, which say how its values become HU; see `autoseg.fingerprint.kinds.mended`."""
 
 
 def prepare_case(
@@ -28,6 +29,7 @@ def prepare_case(
     kinds: Sequence[str],
     labels: LabelSet | None,
     *,
+    mendings: Sequence[Mending | None] | None = None,
     threads: int | None = None,
 ) -> PreparedCase:
     """Crop, intensity steps, transpose, resampling, intensity steps (peer section 3, paper.md items 4 to 7).
@@ -39,6 +41,8 @@ def prepare_case(
         channels: the channels' names, in the order of the case.
         kinds: the kind of each channel.
         labels: None leaves the label map out.
+        mendings: (minimum, offset) of each channel, of which those of kind `hu` are mended, as the fingerprint has them
+            (`autoseg.fingerprint.kinds.mended`); None, for all or for one: they are found from the channel's values.
         threads: for resampling; None takes one a core.
 
     Raises:
@@ -56,14 +60,26 @@ def prepare_case(
     needs_mask = _needs_mask(masked) or (wants_label and configuration.crop == "nonzero")
     mask = _inside_mask(case.image.voxels, box, orders) if needs_mask else None
     across = across_axis(configuration.resampling.image.across, spacing, target, configuration.transpose)
-    image = np.empty((len(case.image.voxels), *shape), np.float32)
     mask_after = mask if mask is None or mask.shape == shape else resample_labels(mask.view(np.uint8), shape, order=0).view(bool)
-    for channel, kind, (before, after), out in zip(case.image.voxels, kinds, masked, image, strict=True):
-        values = apply_steps(before, (mend_hu(channel) if kind == "hu" else channel)[box_slices(box)].transpose(orders), mask=mask)
+    mendings = mendings or [None] * len(kinds)
+    image = None
+    for number, (channel, kind, known, (before, after)) in enumerate(zip(case.image.voxels, kinds, mendings, masked, strict=True)):
+        values = np.array(channel[box_slices(box)].transpose(orders), np.float32, order="C")
+        if kind == "hu":
+            mended(values, *(known or mending(channel)), out=values)
+        apply_steps_in_place(before, values, mask=mask)
         rule = configuration.resampling.image
-        values = resample_image(values[None], shape, order=rule.order, across=across, order_across=rule.order_across, threads=threads)[0]
+        if values.shape != shape:  # the same shape would only be copied
+            values = resample_image(values[None], shape, order=rule.order, across=across, order_across=rule.order_across, threads=threads)[
+                0
+            ]
         apply_steps_in_place(after, values, mask=mask_after)
-        out[...] = values
+        if len(kinds) == 1:
+            image = values[None]
+            break
+        image = np.empty((len(kinds), *shape), np.float32) if image is None else image
+        image[number] = values
+        del values
     indices = _labels(case, configuration, labels, box, mask, spacing, target, shape, threads) if wants_label else None
     origin = Origin(case.stored, case.orientation, grid, box, configuration.transpose, case.content_key)
     return PreparedCase(case.name, image, indices, target, origin)
@@ -96,13 +112,19 @@ def _labels(
     across = across_axis(rule.across, spacing, target, configuration.transpose)
     indices = labels.encode(case.labels.voxels[box_slices(box)].transpose(configuration.transpose or (0, 1, 2)))
     kept = smallest_unsigned(len(labels.file_values))
-    if mask is not None and configuration.crop == "nonzero":
-        indices = indices.astype(np.int16)
-        indices[(indices == 0) & ~mask] = _OUTSIDE
-    resampled = resample_labels(
+    outside = mask is not None and configuration.crop == "nonzero"
+    if outside:  # the peer's class -1 of voxels outside the non-zero mask, here 0 below the others, so that no signed type is needed
+        indices = indices.astype(smallest_unsigned(len(labels.file_values) + 1), copy=False)
+        indices += 1
+        for plane, inside in zip(indices, mask, strict=True):
+            plane[(plane == 1) & ~inside] = 0
+    indices = resample_labels(
         indices, shape, order=rule.order, rule=rule.rule, across=across, order_across=rule.order_across, threads=threads
     )
-    return np.maximum(resampled, 0).astype(kept, copy=False)
+    if outside:
+        np.maximum(indices, 1, out=indices)
+        indices -= 1
+    return indices.astype(kept, copy=False)
 
 
 def _steps(intensity: Mapping[str, Mapping[str, IntensityPlan]], channel: str, kind: str, case: str) -> IntensityPlan:
@@ -131,18 +153,21 @@ def _needs_mask(steps: Sequence[tuple[list[IntensityStep], list[IntensityStep]]]
 
 def _inside_mask(voxels: np.ndarray, box: Box, orders: Sequence[int]) -> np.ndarray | None:
     """Where any channel is not 0, its holes filled (peer 1.2), in the crop; None where that is everywhere."""
-    inside = np.zeros([high - low for low, high in box], bool)
+    mask = np.zeros([high - low for low, high in box], bool)
     for channel in voxels:
-        inside |= channel[box_slices(box)] != 0
-    if inside.all():
+        for plane, values in zip(mask, channel[box_slices(box)], strict=True):
+            plane |= values != 0
+    if mask.all():
         return None
     import cc3d
 
-    outside = cc3d.connected_components((~inside).view(np.uint8), connectivity=6, binary_image=True)
+    np.logical_not(mask, out=mask)
+    outside = cc3d.connected_components(mask.view(np.uint8), connectivity=6, binary_image=True)
     faces = [face for axis in range(3) for face in (outside.take(0, axis), outside.take(-1, axis))]
-    open_ones = np.unique(np.concatenate([face.ravel() for face in faces]))
-    reaches = np.zeros(int(outside.max()) + 1, bool)
-    reaches[open_ones] = True
-    reaches[0] = False
-    inside = ~reaches[outside]
-    return None if inside.all() else np.ascontiguousarray(inside.transpose(orders))
+    encloses = np.ones(int(outside.max()) + 1, bool)
+    for face in faces:
+        encloses[np.unique(face)] = False
+    encloses[0] = True
+    for plane, numbers in zip(mask, outside, strict=True):  # plane by plane: numpy's look-up copies the numbers to 64 bits
+        plane[...] = encloses[numbers]
+    return None if mask.all() else np.ascontiguousarray(mask.transpose(orders))

@@ -15,7 +15,7 @@ from autoseg.files import Work, digest
 from autoseg.fingerprint.types import CaseMeasures, Fingerprint
 from autoseg.parallel import available_cores, map_cases, seconds_of_work, worker_count
 from autoseg.planning.schema import Plan
-from autoseg.preprocessing.prepare import prepare_case, target_spacing
+from autoseg.preprocessing.prepare import Mending, prepare_case, target_spacing
 from autoseg.preprocessing.room import require_disk
 from autoseg.preprocessing.store import has_case, write_case
 
@@ -32,6 +32,7 @@ class _Task:
 
     files: CaseFiles
     kinds: tuple[str, ...]
+    mendings: tuple[Mending | None, ...]
     content_key: str
     annotated: tuple[str, ...] | None
     wanted: dict[str, str]
@@ -74,7 +75,8 @@ def preprocess(
         missing = {name: key for name, key in keys.items() if not has_case(work.store(name), files.case, key)}
         if missing or not work.reference(files.case).is_file():
             kinds = tuple(channel.kind for channel in measures.channels)
-            tasks.append(_Task(files, kinds, measures.content_key, annotated, missing, work.path, plan, 1))
+            mendings = tuple(channel.look and (channel.minimum, channel.look.offset) for channel in measures.channels)
+            tasks.append(_Task(files, kinds, mendings, measures.content_key, annotated, missing, work.path, plan, 1))
         elif on_case:
             on_case(files.case)
     missing = ((name, fingerprint.cases[task.files.case]) for task in tasks for name in task.wanted)
@@ -134,7 +136,9 @@ def _store(task: _Task) -> None:
     _write_reference(case, work)
     for name, key in task.wanted.items():
         configuration = plan.configurations[name]
-        prepared = prepare_case(case, configuration, plan.intensity, plan.dataset.channels, task.kinds, labels, threads=task.threads)
+        prepared = prepare_case(
+            case, configuration, plan.intensity, about.channels, task.kinds, labels, mendings=task.mendings, threads=task.threads
+        )
         write_case(
             work.store(name),
             prepared,

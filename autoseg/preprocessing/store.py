@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -210,12 +210,8 @@ def sample_locations(indices: np.ndarray, labels: LabelSet | None = None, annota
         belong to no class, so that no patch is centred on them.
     """
     rng = np.random.default_rng(_SEED)
-    flat = indices.reshape(-1)
-    foreground = np.flatnonzero(flat)
-    order = np.argsort(flat[foreground], kind="stable")
     highest = int(indices.max()) if labels is None else len(labels.file_values) - 1
-    bounds = np.searchsorted(flat[foreground[order]], np.arange(1, highest + 2))
-    of_class = {c: foreground[order[bounds[c - 1] : bounds[c]]] for c in range(1, highest + 1)}
+    of_class = _voxels_by_class(indices, highest)
     if labels is None:
         return {c: _some(where, indices.shape, rng) for c, where in of_class.items()}
     nowhere = np.zeros(0, np.int64)
@@ -224,8 +220,32 @@ def sample_locations(indices: np.ndarray, labels: LabelSet | None = None, annota
         for number, (name, members) in enumerate(zip(labels.names, labels.region_indices, strict=True), start=1)
     }
     if labels.ignore_index is not None:
-        places[ANNOTATED] = np.flatnonzero(flat != labels.ignore_index)
+        places[ANNOTATED] = np.concatenate([start + _positions(plane != labels.ignore_index) for start, plane in _planes(indices)])
     return {c: _some(where, indices.shape, rng) for c, where in places.items()}
+
+
+def _voxels_by_class(indices: np.ndarray, highest: int) -> dict[int, np.ndarray]:
+    """Flat indices, ascending, of the voxels of each class from 1 to `highest`."""
+    parts: dict[int, list[np.ndarray]] = {c: [np.zeros(0, np.int32)] for c in range(1, highest + 1)}
+    for start, plane in _planes(indices):
+        foreground = _positions(plane)
+        classes = plane.reshape(-1)[foreground]
+        order = np.argsort(classes, kind="stable")
+        bounds = np.searchsorted(classes[order], np.arange(1, highest + 2))
+        for c in np.flatnonzero(np.diff(bounds)) + 1:
+            parts[int(c)].append(start + foreground[order[bounds[c - 1] : bounds[c]]])
+    return {c: np.concatenate(found) for c, found in parts.items()}
+
+
+def _planes(indices: np.ndarray) -> Iterator[tuple[np.integer, np.ndarray]]:
+    """Each plane and the flat index of its first voxel: plane by plane, since numpy's 64-bit indices of a volume take twice an image."""
+    kind = np.int32 if indices.size < 2**31 else np.int64
+    for z, plane in enumerate(indices):
+        yield kind(z * plane.size), plane
+
+
+def _positions(plane: np.ndarray) -> np.ndarray:
+    return np.flatnonzero(plane).astype(np.int32)
 
 
 def _some(where: np.ndarray, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

@@ -12,6 +12,7 @@ from skimage.transform import resize
 from autoseg.data.case import Case, LabelMap, Volume
 from autoseg.data.labels import LabelSet
 from autoseg.errors import PlanError
+from autoseg.fingerprint.case_measures import measure_channel
 from autoseg.geometry import Grid, Orientation
 from autoseg.planning.schema import IntensityPlan, Interpolation, LabelInterpolation, ZScore
 from autoseg.preprocessing.prepare import prepare_case
@@ -133,6 +134,25 @@ def test_hu_are_mended_first(configuration):
     prepared = prepare_case(replace(case, image=Volume(hu, case.image.grid)), part, {"CT": {"hu": nothing}}, ["CT"], ["hu"], LABELS)
     assert prepared.image.min() == -1024
     assert hu.min() == -3024
+
+
+@pytest.mark.parametrize(("offset", "padding"), [(0, False), (0, True), (1024, False), (1024, True)])
+def test_what_the_fingerprint_knows_of_hu_gives_the_same_as_the_values(configuration, offset, padding):
+    """Stored with or without intercept and padding; the crop leaves padding out, which yet decides about the values inside."""
+    rng = np.random.default_rng(6)
+    grid = Grid((20, 24, 22), (2.0, 1.0, 1.5))
+    hu = np.where(rng.random(grid.shape) < 0.5, rng.normal(-1000, 4, grid.shape), rng.normal(40, 20, grid.shape)).round() + offset
+    hu[:3] = 0
+    hu[5, 5, 5] = -2000 if padding else hu[5, 5, 5]
+    case = Case("one", Volume(hu[None].astype(np.float32), grid), None, grid, Orientation(), "key")
+    measures, _ = measure_channel(case.image.voxels[0], np.ones(grid.shape, bool), "CT")
+    assert (measures.kind, measures.look.offset) == ("hu", -offset)
+    nothing = IntensityPlan(before_resampling=[], after_resampling=[])
+    for transpose in (None, (1, 0, 2)):
+        part = configuration(spacing=[1.7, 1.3, 1.5], crop="nonzero", transpose=transpose)
+        arguments = (case, part, {"CT": {"hu": nothing}}, ["CT"], ["hu"], None)
+        known = prepare_case(*arguments, mendings=[(measures.minimum, measures.look.offset)])
+        np.testing.assert_array_equal(known.image, prepare_case(*arguments).image)
 
 
 def test_the_case_itself_is_not_changed(configuration):

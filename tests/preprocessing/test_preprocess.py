@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from autoseg.data import reading
 from autoseg.errors import DatasetError
 from autoseg.files import Work
+from autoseg.fingerprint import kinds
 from autoseg.preprocessing.preprocess import case_key, preprocess
 from autoseg.preprocessing.store import open_case, stored_cases
 
@@ -48,6 +49,23 @@ def test_each_case_is_read_once_and_stored_for_all(make_dataset, planned, tmp_pa
     original = sitk.ReadImage(str(made.dataset.cases[0].label))
     np.testing.assert_array_equal(sitk.GetArrayFromImage(reference), sitk.GetArrayFromImage(original))
     assert reference.GetSpacing() == pytest.approx(original.GetSpacing())
+
+
+def test_storing_measures_nothing_that_the_fingerprint_knows(make_dataset, planned, tmp_path, monkeypatch):
+    """Histograms of whole volumes are made once, for the fingerprint, however many channels and configurations there are."""
+    folder = make_dataset(cases=2, spacing=(3.0, 1.0, 1.0), channels=("CT",))
+    for path in (folder / "imagesTr").iterdir():
+        sitk.WriteImage((sitk.ReadImage(str(path)) - 100) * 10, str(path))  # below -200: HU
+    made = planned(folder, configurations=BOTH)
+    assert {channel.kind for case in made.fingerprint.cases.values() for channel in case.channels} == {"hu"}
+
+    def refuse(*_):
+        raise AssertionError("a volume was described while it was stored")
+
+    monkeypatch.setattr(kinds, "describe", refuse)
+    work = Work(tmp_path / "work")
+    assert preprocess(made.dataset, made.fingerprint, made.plan, work, configurations=BOTH, workers=0) == []
+    assert stored_cases(work.store("2d")) == stored_cases(work.store("3d_fullres")) == ["case_00", "case_01"]
 
 
 def test_nothing_is_done_twice_and_only_what_is_missing_is_done(make_dataset, planned, tmp_path, reads):
