@@ -10,6 +10,7 @@ from pathlib import Path
 from autoseg.data.annotations.segments import Names
 from autoseg.data.case import CaseFiles, Dataset
 from autoseg.data.labels import LabelSet
+from autoseg.data.names import split_ending
 from autoseg.data.reading import read_case
 from autoseg.errors import DatasetError, LabelError, Problem, excluded_cases, problem_table
 from autoseg.fingerprint.case_measures import MeasuredCase, measure_case
@@ -21,6 +22,9 @@ from autoseg.fingerprint.spread import Sort, Spread, add
 from autoseg.fingerprint.types import CaseMeasures, Fingerprint
 from autoseg.parallel import map_cases, one_blas_thread, seconds_of_work, worker_count
 
+_IMPORTS_GB = 0.4
+_VOLUMES = 3  # float32 copies of a case that a worker holds at most; up to 2.9 were measured (tests/benchmarks/bench_memory.py)
+_VOXELS_A_BYTE = {".nii": 1 / 2, ".nii.gz": 2, ".tif": 2, ".tiff": 2, ".png": 2, ".jpg": 12, ".jpeg": 12, ".gz": 2}  # other files: 1
 MOST_UNDECLARED = 255  # distinct values in label maps without dataset.json; more mean that they are images
 
 
@@ -108,10 +112,11 @@ def _measure_files(
 
     The last is what the label values of each case stand for whose label file names its segments, where the dataset declares no labels.
     """
-    # A worker holds one case: what its files unpack to as float32, and about as much again for masks and statistics.
+    # A worker holds one case as float32, the file as it is unpacked, and about as much again for masks and statistics.
     sizes = [sum(_bytes(path) for path in files.files()) for files in dataset.cases]
+    largest = max((sum(_unpacked(path) for path in files.images) for files in dataset.cases), default=0)
     seconds = seconds_of_work(len(sizes), sum(sizes))  # a compressed voxel takes about a byte, and others are worth the processes
-    processes = worker_count(len(sizes), 0.4 + 8 * max(sizes, default=0) / 2**30, how.workers, seconds=seconds)
+    processes = worker_count(len(sizes), _IMPORTS_GB + _VOLUMES * 4 * largest / 2**30, how.workers, seconds=seconds)
     # what travels with each case
     context = replace(dataset, cases=(), groups={}, intensity_kinds={}, labels_present={}, given_folds=None, problems=(), key=None)
     found: dict[str, CaseMeasures] = {}
@@ -182,6 +187,13 @@ def _measure_file(dataset: Dataset, orientation: str, kept: KeptMeasures | None,
 def _bytes(path: Path) -> int:
     """Size of a file; 0 where there is none, which the reader will report."""
     return path.stat().st_size if path.is_file() else 0
+
+
+def _unpacked(path: Path) -> float:
+    """Voxels that a file or folder holds at most, about: 16-bit images shrink to half a byte a voxel where much of them is air."""
+    if path.is_dir():
+        return sum(_bytes(file) for file in path.iterdir())
+    return _VOXELS_A_BYTE.get(split_ending(path.name)[1], 1) * _bytes(path)
 
 
 def labels_found(measured: Mapping[str, CaseMeasures]) -> LabelSet:

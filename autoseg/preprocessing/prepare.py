@@ -60,7 +60,9 @@ def prepare_case(
     needs_mask = _needs_mask(masked) or (wants_label and configuration.crop == "nonzero")
     mask = _inside_mask(case.image.voxels, box, orders) if needs_mask else None
     across = across_axis(configuration.resampling.image.across, spacing, target, configuration.transpose)
-    mask_after = mask if mask is None or mask.shape == shape else resample_labels(mask.view(np.uint8), shape, order=0).view(bool)
+    mask_after = mask
+    if mask is not None and mask.shape != shape and _needs_mask([([], after) for _, after in masked]):
+        mask_after = resample_labels(mask.view(np.uint8), shape, order=0).view(bool)
     mendings = mendings or [None] * len(kinds)
     image = None
     for number, (channel, kind, known, (before, after)) in enumerate(zip(case.image.voxels, kinds, mendings, masked, strict=True)):

@@ -11,6 +11,7 @@ from autoseg.preprocessing.threads import map_slabs, slabs
 
 _SLAB = 1 << 19  # voxels of a slab: it and its products stay in the processor's cache
 _COLUMNS = 8192  # of one product along the first axis
+_STACK = 1 << 22  # voxels of the new planes that are made before each is resized
 
 
 def resize_volume(volume: np.ndarray, bands: Sequence[Band | None], dtype: np.dtype, *, threads: int | None) -> np.ndarray:
@@ -21,12 +22,16 @@ def resize_volume(volume: np.ndarray, bands: Sequence[Band | None], dtype: np.dt
     if across is not None and across_first < planes_first:
         volume = np.ascontiguousarray(volume, dtype=dtype)
         low, high = _extremes(volume, threads)
-        result = resize_planes(resize_first_axis(volume, across, threads=threads), within, dtype, threads=threads)[0]
+        result = _across_then_planes(volume, across, within, threads=threads)
     else:
-        result, lows, highs = resize_planes(volume, within, dtype, threads=threads)
+        # one array holds the planes and, after them, the result: the largest volumes decide how many workers there can be
+        rows = volume.shape[0] if across is None else max(across.old, across.new)
+        result = np.empty((rows, *_sizes(within, volume.shape[1:])), dtype)
+        _, lows, highs = resize_planes(volume, within, dtype, threads=threads, out=result[: len(volume)])
         low, high = lows.min(), highs.max()
         if across is not None:
-            result = resize_first_axis(result, across, threads=threads)
+            resize_first_axis(result[: across.old], across, threads=threads, out=result[: across.new])
+            result = result[: across.new]
 
     def clip(rows: tuple[int, int]) -> None:
         np.clip(result[slice(*rows)], low, high, out=result[slice(*rows)])
@@ -35,12 +40,31 @@ def resize_volume(volume: np.ndarray, bands: Sequence[Band | None], dtype: np.dt
     return result
 
 
+def _across_then_planes(volume: np.ndarray, across: Band, within: Sequence[Band | None], *, threads: int | None) -> np.ndarray:
+    """A contiguous volume along its first axis, then plane by plane, a few new planes at a time; not clipped."""
+    shape = volume.shape[1:]
+    result = np.empty((across.new, *_sizes(within, shape)), volume.dtype)
+    source = volume.reshape(across.old, -1)
+    most = max(1, _STACK // source.shape[1])
+    parts = [(block, start) for block in across.blocks for start in range(block.start, block.stop, most)]
+
+    def resize(numbers: tuple[int, int]) -> None:
+        for block, start in parts[slice(*numbers)]:
+            stop = min(start + most, block.stop)
+            weights = block.weights[start - block.start : stop - block.start]
+            slab = np.matmul(weights, source[block.low : block.high]).reshape(-1, *shape)
+            _resize_slab(slab, within, result[start:stop])
+
+    map_slabs(resize, slabs(len(parts), 1, 1), threads=threads, blas=True)
+    return result
+
+
 def resize_planes(
-    volume: np.ndarray, bands: Sequence[Band | None], dtype: np.dtype, *, threads: int | None
+    volume: np.ndarray, bands: Sequence[Band | None], dtype: np.dtype, *, threads: int | None, out: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Each plane of (n, y, x) by itself; with the smallest and largest value of each plane before, (n,) each."""
     count, *shape = volume.shape
-    result = np.empty((count, *_sizes(bands, shape)), dtype)
+    result = np.empty((count, *_sizes(bands, shape)), dtype) if out is None else out
     low, high = np.empty(count, dtype), np.empty(count, dtype)
 
     def resize(rows: tuple[int, int]) -> None:
@@ -54,15 +78,16 @@ def resize_planes(
     return result, low, high
 
 
-def resize_first_axis(volume: np.ndarray, along: Band, *, threads: int | None) -> np.ndarray:
-    """A contiguous volume (z, y, x) along its first axis; not clipped."""
-    result = np.empty((along.new, *volume.shape[1:]), volume.dtype)
+def resize_first_axis(volume: np.ndarray, along: Band, *, threads: int | None, out: np.ndarray | None = None) -> np.ndarray:
+    """A contiguous volume (z, y, x) along its first axis; not clipped. `out` may begin where the volume does."""
+    result = np.empty((along.new, *volume.shape[1:]), volume.dtype) if out is None else out
     source, target = volume.reshape(along.old, -1), result.reshape(along.new, -1)
 
     def resize(columns: tuple[int, int]) -> None:
         part = slice(*columns)
+        given = source[:, part] if out is None else source[:, part].copy()
         for block in along.blocks:
-            np.matmul(block.weights, source[block.low : block.high, part], out=target[block.start : block.stop, part])
+            np.matmul(block.weights, given[block.low : block.high], out=target[block.start : block.stop, part])
 
     map_slabs(resize, slabs(source.shape[1], 1, _COLUMNS), threads=threads, blas=True)
     return result

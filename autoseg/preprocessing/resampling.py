@@ -273,8 +273,14 @@ def _checked(
     if across not in (None, 0, 1, 2):
         message = f"across is {across!r}; it must be None, 0, 1 or 2"
         raise ValueError(message)
-    whole = array.dtype.kind in "iu" if isinstance(array, np.ndarray) else not array.is_floating_point()
+    whole = array.dtype.kind in "iu" if isinstance(array, np.ndarray) else _whole_numbers(array)
     if dimensions == 3 and not whole:
         message = f"labels are {array.dtype}; they must be integers"
         raise ValueError(message)
     return shape
+
+
+def _whole_numbers(tensor: torch.Tensor) -> bool:
+    import torch
+
+    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)

@@ -206,6 +206,7 @@ def main() -> None:
     parser.add_argument("--case", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--scale", type=float, default=1.0, help="of every axis")
     parser.add_argument("--profile", action="store_true", help="the highest mark of each stage")
+    parser.add_argument("--json", action="store_true", help="print only, for each case and action, multiples of the case, and its GB")
     parser.add_argument("--keep", type=Path, help="a folder for the made cases, which are used again")
     parser.add_argument("--act", nargs=3, help=argparse.SUPPRESS)  # FOLDER SMALL ACTION, in the fresh process
     options = parser.parse_args()
@@ -214,6 +215,7 @@ def main() -> None:
         found = make_plan(Path(folder)) if action == "plan" else act(Path(folder), Path(small), action, options.profile)
         print(json.dumps(found))
         return
+    results = {}
     with tempfile.TemporaryDirectory() as temporary:
         root = options.keep or Path(temporary)
         for kind in options.case:
@@ -228,12 +230,17 @@ def main() -> None:
                 for path in root.glob(f"{kind}-*/work"):
                     shutil.rmtree(path)
                 found = in_fresh_process(*["--profile"][: options.profile], "--act", large, small, action)
+                results[f"{kind} {action}"] = (found["gb"] / size, size)
+                if options.json:
+                    continue
                 print(
                     f"{kind} {action}: {found['gb']:.2f} GB, {found['gb'] / size:.2f} x of {size:.2f} GB, {found['seconds']:.1f} s",
                     flush=True,
                 )
                 for stage, (high, held) in found["marks"].items():
                     print(f"    {stage:40} peak {high / size:5.2f} x, held after it {held / size:5.2f} x")
+    if options.json:
+        print(json.dumps(results))
 
 
 if __name__ == "__main__":

@@ -51,6 +51,23 @@ def test_each_case_is_read_once_and_stored_for_all(make_dataset, planned, tmp_pa
     assert reference.GetSpacing() == pytest.approx(original.GetSpacing())
 
 
+def test_each_file_is_read_once_for_the_fingerprint_and_once_for_all_configurations(make_dataset, planned, tmp_path, monkeypatch):
+    opened, original = [], reading.read_pixels
+
+    def counted(path, *arguments, **named):
+        opened.append(path)
+        return original(path, *arguments, **named)
+
+    monkeypatch.setattr(reading, "read_pixels", counted)
+    made = planned(make_dataset(cases=2, spacing=(3.0, 1.0, 1.0), channels=("T1", "T2")), configurations=BOTH)
+    every = sorted(path for files in made.dataset.cases for path in files.files())
+    assert len(every) == 6
+    assert sorted(opened) == every
+    opened.clear()
+    assert preprocess(made.dataset, made.fingerprint, made.plan, Work(tmp_path / "work"), configurations=BOTH, workers=0) == []
+    assert sorted(opened) == every
+
+
 def test_storing_measures_nothing_that_the_fingerprint_knows(make_dataset, planned, tmp_path, monkeypatch):
     """Histograms of whole volumes are made once, for the fingerprint, however many channels and configurations there are."""
     folder = make_dataset(cases=2, spacing=(3.0, 1.0, 1.0), channels=("CT",))

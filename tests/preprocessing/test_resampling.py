@@ -150,6 +150,70 @@ def test_a_large_volume_in_all_orders_of_axes():
         np.testing.assert_allclose(turned, one.transpose(0, 3, 1, 2), atol=2e-5)
 
 
+@quick
+@given(SHAPE, st.sampled_from([0, 1, 3]), ACROSS, st.sampled_from([0, 1]), st.sampled_from(["argmax", "half"]), SEED)
+def test_the_same_shape_is_the_same_volume(shape, order, across, order_across, rule, seed):
+    """Identity, exactly, whatever else is asked for; and a new array."""
+    rng = np.random.default_rng(seed)
+    image, labels = rng.normal(size=(2, *shape)).astype(np.float32), rng.integers(0, 4, shape).astype(np.uint8)
+    same = resample_image(image, shape, order=order, across=across, order_across=order_across)
+    np.testing.assert_array_equal(same, image)
+    assert not np.shares_memory(same, image)
+    same = resample_labels(labels, shape, order=min(order, 1), rule=rule, across=across, order_across=order_across)
+    np.testing.assert_array_equal(same, labels)
+    assert not np.shares_memory(same, labels)
+
+
+@quick
+@given(SHAPE, NEW_SHAPE, st.sampled_from([0, 1, 3]), ACROSS, SEED)
+def test_inputs_may_be_read_only_and_lie_in_any_order(shape, new, order, across, seed):
+    """Pure: a view that cannot be written gives what a contiguous copy gives, and stays as it is."""
+    rng = np.random.default_rng(seed)
+    image = np.flip(rng.normal(size=(1, *shape[::-1])).astype(np.float32).transpose(0, 3, 2, 1), 2)
+    labels = np.flip(rng.integers(0, 4, shape[::-1]).astype(np.uint8).transpose(2, 1, 0), 1)
+    copies = image.copy(), labels.copy()
+    image.flags.writeable = labels.flags.writeable = False
+    kept = np.ascontiguousarray(image), np.ascontiguousarray(labels)
+    resampled = resample_image(image, new, order=order, across=across)
+    np.testing.assert_allclose(resampled, resample_image(kept[0], new, order=order, across=across), atol=1e-6)
+    voted = resample_labels(labels, new, order=min(order, 1), across=across)
+    np.testing.assert_array_equal(voted, resample_labels(kept[1], new, order=min(order, 1), across=across))
+    assert resampled.flags.writeable and voted.flags.writeable
+    np.testing.assert_array_equal(image, copies[0])
+    np.testing.assert_array_equal(labels, copies[1])
+
+
+@quick
+@given(SHAPE, st.integers(1, 23), SEED)
+def test_half_across_slices_takes_the_larger_label_with_half_the_weight(shape, length, seed):
+    labels = np.random.default_rng(seed).integers(0, 4, shape).astype(np.uint8)
+    wanted = labels if length == shape[0] else decided(labels, (length, *shape[1:]), "half")
+    result = resample_labels(labels, (length, *shape[1:]), rule="half", across=0, order_across=1)
+    np.testing.assert_array_equal(result, wanted)
+
+
+@quick
+@given(SHAPE, NEW_SHAPE, SEED)
+def test_labels_of_order_0_are_the_nearest(shape, new, seed):
+    labels = np.random.default_rng(seed).integers(0, 9, shape).astype(np.uint8)
+    np.testing.assert_array_equal(resample_labels(labels, new, order=0), skimage_resize(labels, new, 0))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("across", [None, 0, 2])
+def test_a_gpu_gives_what_the_cpu_gives(across):
+    rng = np.random.default_rng(3)
+    image = rng.normal(size=(2, 40, 60, 50)).astype(np.float32)
+    labels = (ndimage.gaussian_filter(rng.normal(size=(40, 60, 50)), 2) * 20).clip(0, 4).astype(np.uint8)
+    for new in ((25, 90, 31), (40, 60, 50), (61, 30, 77)):
+        on_gpu = resample_image(torch.from_numpy(image).cuda(), new, across=across)
+        assert on_gpu.device.type == "cuda"
+        np.testing.assert_allclose(on_gpu.cpu().numpy(), resample_image(image, new, across=across), atol=1e-4)
+        for rule in ("argmax", "half"):
+            voted = resample_labels(torch.from_numpy(labels).cuda(), new, rule=rule, across=across)
+            np.testing.assert_array_equal(voted.cpu().numpy(), resample_labels(labels, new, rule=rule, across=across))
+
+
 def test_types_are_kept_and_inputs_stay():
     image = np.arange(24, dtype=np.int16).reshape(1, 2, 3, 4)
     assert resample_image(image, (3, 3, 3)).dtype == np.float32
@@ -201,7 +265,10 @@ def test_what_cannot_be_is_refused():
         lambda: resample_labels(labels, (2, 2, 2), rule="most"),
         lambda: resample_labels(labels, (2, 2, 2), order=3),
         lambda: resample_labels(labels.astype(float), (2, 2, 2)),
+        lambda: resample_labels(labels.astype(bool), (2, 2, 2)),
         lambda: resample_labels(torch.zeros(2, 2, 2), (2, 2, 2)),
+        lambda: resample_labels(torch.zeros(2, 2, 2, dtype=torch.bool), (2, 2, 2)),
+        lambda: resample_labels(torch.zeros(2, 2, 2, dtype=torch.complex64), (2, 2, 2)),
     ):
         with pytest.raises(ValueError, match=r"must be|needs|cannot be"):
             call()
