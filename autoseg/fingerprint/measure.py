@@ -9,6 +9,7 @@ from pathlib import Path
 
 from autoseg.data.annotations.segments import Names
 from autoseg.data.case import CaseFiles, Dataset
+from autoseg.data.formats.nifti import voxels_in_header
 from autoseg.data.labels import LabelSet
 from autoseg.data.names import split_ending
 from autoseg.data.reading import read_case
@@ -24,7 +25,7 @@ from autoseg.parallel import map_cases, one_blas_thread, seconds_of_work, worker
 
 _IMPORTS_GB = 0.4
 _VOLUMES = 3  # float32 copies of a case that a worker holds at most; up to 2.9 were measured (tests/benchmarks/bench_memory.py)
-_VOXELS_A_BYTE = {".nii": 1 / 2, ".nii.gz": 2, ".tif": 2, ".tiff": 2, ".png": 2, ".jpg": 12, ".jpeg": 12, ".gz": 2}  # other files: 1
+_VOXELS_A_BYTE = {".tif": 2, ".tiff": 2, ".png": 2, ".jpg": 12, ".jpeg": 12}  # other files: 1
 MOST_UNDECLARED = 255  # distinct values in label maps without dataset.json; more mean that they are images
 
 
@@ -190,9 +191,11 @@ def _bytes(path: Path) -> int:
 
 
 def _unpacked(path: Path) -> float:
-    """Voxels that a file or folder holds at most, about: 16-bit images shrink to half a byte a voxel where much of them is air."""
+    """Values that a file or folder holds, as its header says or about: compressed images shrink to half a byte a voxel."""
     if path.is_dir():
         return sum(_bytes(file) for file in path.iterdir())
+    if path.name.endswith((".nii", ".nii.gz")) and (voxels := voxels_in_header(path)):
+        return voxels
     return _VOXELS_A_BYTE.get(split_ending(path.name)[1], 1) * _bytes(path)
 
 

@@ -12,7 +12,7 @@ from autoseg.data.folders.layouts import open_dataset
 from autoseg.data.labels import LabelSet
 from autoseg.errors import DatasetError, LabelError
 from autoseg.fingerprint.case_measures import letters, measure_case, nonzero_box
-from autoseg.fingerprint.measure import measure
+from autoseg.fingerprint.measure import _unpacked, measure
 from autoseg.fingerprint.types import Fingerprint
 from autoseg.geometry import Grid
 
@@ -200,3 +200,15 @@ def test_real_volumes_are_those_of_the_datasets_readme(measured_real):
     ml = {name: [case.label_voxels.get(v, 0) * np.prod(case.spacing) / 1000 for v in (1, 2, 3)] for name, case in cases.items()}
     assert ml["medseg_01"] == pytest.approx([2706, 2181, 939.0], abs=0.6)
     assert ml["medseg_09"] == pytest.approx([834, 1271, 2722.3], abs=0.6)
+
+
+def test_memory_is_estimated_from_what_a_compressed_file_unpacks_to(tmp_path):
+    """Zeros shrink a thousand times; a damaged file is estimated by its size and named when it is read."""
+    voxels = np.zeros((60, 70, 80), np.int16)
+    path = tmp_path / "zeros.nii.gz"
+    sitk.WriteImage(sitk.GetImageFromArray(voxels), str(path))
+    assert path.stat().st_size < voxels.size / 20
+    assert _unpacked(path) == voxels.size
+    path.write_bytes(path.read_bytes()[:40])
+    assert _unpacked(path) == 40
+    assert _unpacked(tmp_path / "missing.nii.gz") == 0

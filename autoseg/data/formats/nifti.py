@@ -48,6 +48,18 @@ def read_nifti(path: Path) -> Pixels:
     return Pixels(_rescaled(values, header), grid, doubts)
 
 
+def voxels_in_header(path: Path) -> int | None:
+    """How many values a .nii or .nii.gz file says it holds, all channels; only its beginning is read. None where it does not tell."""
+    try:
+        with path.open("rb") as handle:
+            raw = handle.read(1 << 14)
+        if raw.startswith(b"\x1f\x8b"):
+            raw = zlib.decompressobj(wbits=31).decompress(raw, 540)
+        return int(np.prod(_sizes(_header(raw, path), path)))
+    except (OSError, zlib.error, UnreadableFileError):  # whoever reads it whole says what is wrong
+        return None
+
+
 def write_nifti(path: Path, values: np.ndarray, grid: Grid) -> None:
     """A NIfTI file of (z, y, x) or (channel, z, y, x) values, two-dimensional where the grid is planar; OSError on a full disk."""
     nibabel = _nibabel()
