@@ -147,6 +147,7 @@ def _store(task: _Task) -> None:
             annotated=task.annotated,
             by_slices=configuration.network.dimension == 2,
         )
+        del prepared  # before the next one is made
 
 
 def _write_reference(case: Case, work: Work) -> None:

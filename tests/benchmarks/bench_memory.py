@@ -121,10 +121,10 @@ def act(folder: Path, small: Path, action: str, profile: bool) -> dict:
         part = plan.configurations["3d_fullres"]
         if action == "store-resampled":
             part = part.model_copy(update={"spacing": [1.02 * mm for mm in part.spacing]})
-        plan = plan.model_copy(update={"configurations": {"3d_fullres": part}})
+        plan = plan.model_copy(update={"configurations": {"3d_fullres": part, "3d_lowres": part}})  # two alike, one after the other
 
         def store() -> None:
-            problems = preprocess(dataset, fingerprint, plan, work, configurations=["3d_fullres"], workers=0)
+            problems = preprocess(dataset, fingerprint, plan, work, configurations=list(plan.configurations), workers=0)
             assert not problems, problems
 
         return store
