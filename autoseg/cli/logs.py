@@ -21,6 +21,14 @@ class _BesideBars(logging.Handler):
         tqdm.write(self.format(record), file=sys.stderr)
 
 
+class _LogFile(logging.FileHandler):
+    """A log on a disk that may be full: what cannot be written is lost, and the command itself says why it ends."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 def start(*, quiet: bool, verbose: bool) -> None:
     """Send messages to stderr: warnings only with `quiet`, details with `verbose`."""
     LOGGER.handlers.clear()
@@ -36,7 +44,7 @@ def to_file(path: Path) -> None:
     if any(isinstance(h, logging.FileHandler) and h.baseFilename == str(path.resolve()) for h in LOGGER.handlers):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path.resolve(), encoding="utf-8")
+    handler = _LogFile(path.resolve(), encoding="utf-8")
     handler.setFormatter(LINE)
     LOGGER.addHandler(handler)
     LOGGER.debug("autoseg %s", " ".join(sys.argv[1:2]), extra={"file_only": True})

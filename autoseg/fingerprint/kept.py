@@ -36,9 +36,9 @@ class KeptMeasures:
     folder: Path
     writes: bool
 
-    def read(self, case: str, key: str | None) -> tuple[MeasuredCase, list[Problem]] | None:
-        """What was measured of a case under this key; None if that is not there."""
-        path = self._path(case)
+    def read(self, name: str, key: str | None) -> tuple[MeasuredCase, list[Problem]] | None:
+        """What was measured under this name and key; None if that is not there."""
+        path = self._path(name)
         if key is None or not path.is_file():
             return None
         try:
@@ -48,7 +48,7 @@ class KeptMeasures:
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):  # damaged, or of another version
             return None
 
-    def write(self, case: str, key: str | None, measured: MeasuredCase, notices: list[Problem]) -> None:
+    def write(self, name: str, key: str | None, measured: MeasuredCase, notices: list[Problem]) -> None:
         """Keep what was measured of a case; where there is no room it is not kept, and what must be written will say so."""
         if key is None or not self.writes:
             return
@@ -61,11 +61,11 @@ class KeptMeasures:
             "histograms": [_about_histograms(found, f"channel_{n}", arrays) for n, found in enumerate(measured.histograms)],
         }
         arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
-        with contextlib.suppress(ResourceError), appears_whole(self._path(case), durable=False) as beside:
+        with contextlib.suppress(ResourceError), appears_whole(self._path(name), durable=False) as beside:
             np.savez(beside, **arrays)
 
-    def _path(self, case: str) -> Path:
-        return self.folder / f"{case}.npz"
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.npz"
 
 
 def measuring_key(files: CaseFiles, dataset: Dataset, orientation: str) -> str | None:

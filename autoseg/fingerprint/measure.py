@@ -175,13 +175,14 @@ def _unannotated(files: CaseFiles, measures: CaseMeasures, dataset: Dataset) -> 
 def _measure_file(dataset: Dataset, orientation: str, kept: KeptMeasures | None, files: CaseFiles) -> tuple[MeasuredCase, list[Problem]]:
     """Read and measure one case, or take what was measured of the same files before."""
     key = measuring_key(files, dataset, orientation) if kept else None
-    if kept and (before := kept.read(files.case, key)):
+    name = files.case if dataset.labels else f"{files.case}.undeclared"  # where both passes are needed, neither replaces the other's
+    if kept and (before := kept.read(name, key)):
         return before
     regrid = "to_first" if dataset.choices.regrid else "none"
     case = read_case(files, len(dataset.channels), orientation=orientation, regrid=regrid, labels=dataset.labels)
     measured, notices = measure_case(case, replace(dataset, cases=(files,))), list(case.notices)
     if kept:
-        kept.write(files.case, key, measured, notices)
+        kept.write(name, key, measured, notices)
     return measured, notices
 
 

@@ -44,7 +44,8 @@ def test_planning_and_preprocessing_pay_for_no_library_that_they_do_not_use(shar
         f"import sys; from autoseg.cli.main import main; status = main({arguments!r});"
         "print(status, sorted(m for m in ('torch', 'sklearn', 'pandas', 'pydicom', 'matplotlib', 'SimpleITK') if m in sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    run = {"capture_output": True, "text": True, "check": True, "cwd": tmp_path}  # a checkout would hide the installation
+    done = subprocess.run([sys.executable, "-c", code], **run)
     assert done.stdout.splitlines()[-1] == "0 []", done.stdout + done.stderr
 
 

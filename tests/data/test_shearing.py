@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from autoseg.data.case import CaseFiles, LabelMap, Volume
@@ -64,6 +64,7 @@ def test_the_straight_image_shows_the_same_at_every_point(shears, order):
 @settings(max_examples=60, deadline=None)
 def test_a_label_map_that_goes_there_and_back_is_the_same_in_every_voxel(shears, order, shape, seed):
     grid = tilted(shape, (2.0, 1.0, 0.7), shears, order, seed)
+    assume(grid.sheared)  # what is not is left as it is
     labels = np.random.default_rng(seed).integers(0, 9, grid.shape).astype(np.uint8)
     there = straight_labels(labels, grid)
     assert np.array_equal(sheared_labels(there, grid), labels)

@@ -49,7 +49,8 @@ def command(dataset: Path, work: Path, settings: dict, **more) -> subprocess.Pop
     given = [part for key, value in settings.items() for part in ("--set", f"{key}={str(value).replace(' ', '')}")]
     arguments = ["plan-and-preprocess", dataset, work, "--workers", "2", "--quiet", *given]
     python = [sys.executable, "-m", "autoseg.cli.main", *map(str, arguments)]
-    return subprocess.Popen(python, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, **more)
+    said_to = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(python, start_new_session=True, cwd=work.parent, **said_to, **more)  # a checkout would hide the installation
 
 
 def temporaries(folder: Path) -> list[Path]:
@@ -126,6 +127,16 @@ def test_a_killed_run_goes_on_and_leaves_nothing_behind(make_dataset, tiny, tmp_
     assert run.wait(200) == 0
     assert_same_work(alone, work)
     assert [path.name for path in temporaries(work.path)] == [".abcdef-1-00000000.case.npz"], "another machine may still write its own"
+
+
+def test_a_disk_that_is_full_from_the_start_is_said_in_a_line_without_traceback(make_dataset, tiny, tmp_path):
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+
+    run = command(make_dataset(cases=3), tmp_path / "work", tiny, preexec_fn=limit)
+    said = run.communicate(timeout=120)[0]
+    assert run.returncode == 2 and "no room to write it" in said and "Traceback" not in said and "Logging error" not in said, said
+    assert not temporaries(tmp_path / "work")
 
 
 def test_a_full_disk_is_named_and_nothing_half_written_stays(make_dataset, tiny, tmp_path):

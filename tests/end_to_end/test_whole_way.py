@@ -66,7 +66,9 @@ def test_a_case_that_was_trained_on_is_told_and_kept_out_of_the_headline(make_da
     assert len(scored.trained_on) == 4
 
 
-@pytest.mark.parametrize("values", [(2, 5), (128, 255), (7, 1000)])
+@pytest.mark.parametrize(
+    "values", [(2, 5), pytest.param((128, 255), marks=pytest.mark.slow), pytest.param((7, 1000), marks=pytest.mark.slow)]
+)
 def test_label_values_are_the_users(make_dataset, tiny, tmp_path, values):
     dataset, work = make_dataset(cases=5, values=tuple(min(v, 255) for v in values)), tmp_path / "work"
     if max(values) > 255:

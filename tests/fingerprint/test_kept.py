@@ -7,12 +7,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from autoseg.data.choices import Choices
 from autoseg.data.folders.layouts import open_dataset
 from autoseg.fingerprint import measure as measuring
 from autoseg.fingerprint.kept import KeptMeasures, measuring_key
 from autoseg.fingerprint.measure import measure
+
+
+def rewrite(path, change):
+    image = sitk.ReadImage(str(path))
+    changed = sitk.GetImageFromArray(change(sitk.GetArrayFromImage(image)))
+    changed.CopyInformation(image)
+    sitk.WriteImage(changed, str(path))
 
 
 @pytest.fixture
@@ -51,6 +59,18 @@ def test_real_cases_come_back_the_same_with_their_notices(shared_data, tmp_path,
         first = run(shared_data(name), tmp_path / name)
         read = len(reads)
         assert same(run(shared_data(name), tmp_path / name), first) and len(reads) == read
+
+
+def test_values_that_nobody_declared_are_found_once_wherever_background_lies(make_dataset, tmp_path, reads):
+    for name, values in (("zero", (1, 2)), ("one", (2, 3))):
+        folder = make_dataset(cases=3, values=values, name=name)
+        (folder / "dataset.json").unlink()
+        if name == "one":  # no voxel is 0, so that a second pass is needed once it is known what background is
+            for path in (folder / "labelsTr").iterdir():
+                rewrite(path, lambda labels: np.where(labels == 0, 1, labels).astype(np.uint8))
+        first = run(folder, tmp_path / name)
+        reads.clear()
+        assert same(run(folder, tmp_path / name), first) and reads == [], name
 
 
 def test_a_changed_image_or_label_map_is_measured_again_and_no_other(make_dataset, tmp_path, reads):
