@@ -136,8 +136,9 @@ def _pooled(function: Callable[[Item], Value], items: Sequence[Item], workers: i
         try:
             while queue or unfinished:
                 while queue and len(unfinished) < 2 * workers:  # few in flight, so that an interrupt ends soon
-                    item = queue.pop()
-                    unfinished[pool.submit(_attempt, function, item)] = item
+                    item = queue[-1]
+                    unfinished[pool.submit(_attempt, function, item)] = item  # refused where the pool has just broken
+                    queue.pop()
                 done, _ = wait(unfinished, return_when=FIRST_COMPLETED)
                 for future in done:
                     outcome = future.result()

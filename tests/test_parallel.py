@@ -51,6 +51,20 @@ def test_a_dying_worker_is_named_and_the_others_go_on():
     assert type(error) is ResourceError and error.case == "case_dies" and "killed" in str(error)
 
 
+def test_a_case_that_a_broken_pool_refuses_is_not_lost(monkeypatch):
+    class Breaking(parallel.ProcessPoolExecutor):
+        asked = 0
+
+        def submit(self, *arguments):
+            Breaking.asked += 1
+            if Breaking.asked == 2:
+                raise parallel.BrokenProcessPool
+            return super().submit(*arguments)
+
+    monkeypatch.setattr(parallel, "ProcessPoolExecutor", Breaking)
+    assert sorted(o.value for o in map_cases(_work, ["a", "b", "c"], workers=2)) == ["A", "B", "C"]
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_defect_of_ours_is_raised(workers):
     with pytest.raises(ZeroDivisionError):
