@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from autoseg.data.case import CaseFiles, Dataset
-from autoseg.data.names import split_channel, split_ending
+from autoseg.data.formats.tiff import spacing_files
+from autoseg.data.names import split_ending
 from autoseg.errors import Problem, ResourceError
 from autoseg.files import appears_whole, digest
 from autoseg.fingerprint.case_measures import MeasuredCase
@@ -74,7 +75,7 @@ def measuring_key(files: CaseFiles, dataset: Dataset, orientation: str) -> str |
     None where that cannot be told without reading it: voxels in a file of another name, or a file that is not there.
     """
     every = files.files()
-    every += [beside for path in every for beside in _spacing_files(path) if beside.is_file()]
+    every += [beside for path in every for beside in spacing_files(path) if beside.is_file()]
     if any(split_ending(path.name)[1] in _DETACHED for path in every):
         return None
     try:
@@ -84,12 +85,6 @@ def measuring_key(files: CaseFiles, dataset: Dataset, orientation: str) -> str |
     reading = [files.case, files.private, [choice.pattern for choice in files.series], asdict(dataset.choices), orientation]
     labels = None if dataset.labels is None else asdict(dataset.labels)
     return digest(_VERSION, contents, len(files.images), files.label is not None, reading, list(dataset.channels), labels)
-
-
-def _spacing_files(path: Path) -> list[Path]:
-    """Where a picture's or stack's spacing may stand: a .json of its name, or of its case's."""
-    stem, channel = split_ending(path.name)[0], split_channel(split_ending(path.name)[0])
-    return [path.with_name(f"{name}.json") for name in (stem, *((channel[0],) if channel else ()))]
 
 
 def _content(path: Path) -> str:

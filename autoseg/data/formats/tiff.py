@@ -50,7 +50,7 @@ def read_tiff(path: Path) -> Pixels:
                 GridError(
                     "its slices are taken to be 1 mm apart, and its pixels 1 mm wide: nothing says their spacing",
                     file=path,
-                    remedy=f'Write {{"spacing": [z, y, x]}} in mm to {_json_names(path)[-1].name} beside it',
+                    remedy=f'Write {{"spacing": [z, y, x]}} in mm to {spacing_files(path)[-1].name} beside it',
                 ),
             )
     spacing = (1.0, *spacing)[-3:] if spacing else (1.0, 1.0, 1.0)
@@ -109,15 +109,15 @@ def _without_ones(axes: str, values: np.ndarray) -> tuple[str, np.ndarray]:
     return "".join(axes[i] for i in kept), values.reshape([values.shape[i] for i in kept])
 
 
-def _json_names(path: Path) -> list[Path]:
-    """Where a spacing may stand: under the file's name, or under its case's."""
+def spacing_files(path: Path) -> list[Path]:
+    """Where a stack's spacing may stand beside it: in a .json of the file's name, or of its case's."""
     stem = split_ending(path.name)[0]
     channel = split_channel(stem)
     return [path.with_name(f"{name}.json") for name in (stem, *((channel[0],) if channel else ()))]
 
 
 def _json_beside(path: Path) -> Path | None:
-    return next((file for file in _json_names(path) if file.is_file()), None)
+    return next((file for file in spacing_files(path) if file.is_file()), None)
 
 
 def _spacing_of(file: Path) -> tuple[float, ...] | None:
