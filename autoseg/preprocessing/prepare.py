@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import starmap
 
 import numpy as np
 
@@ -63,28 +64,36 @@ def prepare_case(
     mask_after = mask
     if mask is not None and mask.shape != shape and _needs_mask([([], after) for _, after in masked]):
         mask_after = resample_labels(mask.view(np.uint8), shape, order=0).view(bool)
-    mendings = mendings or [None] * len(kinds)
-    image = None
-    for number, (channel, kind, known, (before, after)) in enumerate(zip(case.image.voxels, kinds, mendings, masked, strict=True)):
+    rule, every = configuration.resampling.image, zip(case.image.voxels, kinds, mendings or [None] * len(kinds), masked, strict=True)
+
+    def prepared(
+        channel: np.ndarray, kind: str, known: Mending | None, steps: tuple[list[IntensityStep], list[IntensityStep]]
+    ) -> np.ndarray:
         values = np.array(channel[box_slices(box)].transpose(orders), np.float32, order="C")
         if kind == "hu":
             mended(values, *(known or mending(channel)), out=values)
-        apply_steps_in_place(before, values, mask=mask)
-        rule = configuration.resampling.image
+        apply_steps_in_place(steps[0], values, mask=mask)
         if values.shape != shape:  # the same shape would only be copied
-            values = resample_image(values[None], shape, order=rule.order, across=across, order_across=rule.order_across, threads=threads)[
-                0
-            ]
-        apply_steps_in_place(after, values, mask=mask_after)
-        if len(kinds) == 1:
-            image = values[None]
-            break
-        image = np.empty((len(kinds), *shape), np.float32) if image is None else image
-        image[number] = values
-        del values
+            (values,) = resample_image(
+                values[None], shape, order=rule.order, across=across, order_across=rule.order_across, threads=threads
+            )
+        apply_steps_in_place(steps[1], values, mask=mask_after)
+        return values
+
+    image = _joined(starmap(prepared, every), len(kinds), shape)
     indices = _labels(case, configuration, labels, box, mask, spacing, target, shape, threads) if wants_label else None
     origin = Origin(case.stored, case.orientation, grid, box, configuration.transpose, case.content_key)
     return PreparedCase(case.name, image, indices, target, origin)
+
+
+def _joined(channels: Iterable[np.ndarray], count: int, shape: Triple) -> np.ndarray:
+    """Float32 (C, z, y, x) of volumes that are made one after the other; a single one is not copied."""
+    if count == 1:
+        return next(iter(channels))[None]
+    image = np.empty((count, *shape), np.float32)
+    for number, values in enumerate(channels):
+        image[number] = values
+    return image
 
 
 def target_spacing(configuration: ConfigurationPlan, spacing: Sequence[float]) -> tuple[float, float, float]:
