@@ -1,10 +1,11 @@
-"""One map over cases: in this process, in spawned ones, or on a Dask cluster. A case that fails, or kills its worker, fails alone."""
+"""One map over cases: in this process, in worker processes, or on a Dask cluster. A case that fails, or kills its worker, fails alone."""
 
 from __future__ import annotations
 
 import math
 import multiprocessing
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -22,12 +23,16 @@ Item = TypeVar("Item")
 Value = TypeVar("Value")
 
 _CONNECT_SECONDS = 15  # a scheduler that is there answers at once; a busy login node may take some seconds
-# A spawned process takes a second until it has imported what it needs. Where it gets less than twice that of work, two are no faster
-# than one and need twice the memory: 100 cases of hippocampus took 10.1 s in two processes, where 6.8 s were enough for one.
+# A process that imports by itself what it needs takes a second for that. Where it gets less than twice that of work, two are no faster
+# than one and need twice the memory: 100 cases of hippocampus took 10.1 s in two such processes, where 6.8 s were enough for one.
 _WORTH_A_PROCESS = 2.0
+_WORTH_A_FORK = 0.5  # of one that is split off a process with everything imported, see `import_ahead`
 # Of work, in one process: measured on hippocampus MR (65 000 voxels a case) and chest CT (a million), reading or preparing alike.
 _SECONDS_A_CASE = 0.01
 _SECONDS_A_VOXEL = 0.15e-6
+# Python's own choice from 3.14 on; on macOS a fork after some system libraries were used crashes
+_START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
+_imported_ahead = False
 _KILLED = "its worker process was killed, most likely for lack of memory"
 
 
@@ -58,12 +63,37 @@ def one_blas_thread() -> Iterator[None]:
         yield
 
 
-def _one_blas_thread_each() -> None:
-    """For a worker process: the cores are shared out among processes already."""
+def import_ahead(modules: Sequence[str], workers: int | None) -> None:
+    """Let another process import what workers will need, while this one goes on; workers are then split off it in milliseconds.
+
+    Nothing happens where forking is not safe (other systems than Linux), or where only one process will work.
+
+    Args:
+        modules: of the functions that `map_cases` will be given, and what these import late.
+        workers: as `worker_count` will be told.
+    """
+    if _START_METHOD != "forkserver" or (available_cores() if workers is None else workers) < 2:
+        return
+    from multiprocessing import forkserver
+
+    multiprocessing.set_forkserver_preload(["threadpoolctl", *modules])
+    forkserver.ensure_running()
+    global _imported_ahead
+    _imported_ahead = True
+
+
+def _begin_worker() -> None:
+    """For a worker process: the cores are shared out among processes already, and nobody waits for it once its parent is gone."""
     import numpy  # noqa: F401  what is limited must be loaded
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(1, "blas")
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def worker_count(items: int, memory_gb: float, wanted: int | None = None, *, seconds: float = math.inf) -> int:
@@ -76,7 +106,8 @@ def worker_count(items: int, memory_gb: float, wanted: int | None = None, *, sec
     """
     if wanted is not None:
         return max(0, min(wanted, items))
-    memory, work = 0.8 * free_ram_gb() / max(memory_gb, 1e-3), min(seconds / _WORTH_A_PROCESS, items)
+    worth = _WORTH_A_FORK if _imported_ahead else _WORTH_A_PROCESS
+    memory, work = 0.8 * free_ram_gb() / max(memory_gb, 1e-3), min(seconds / worth, items)
     return max(1, min(available_cores(), items, int(memory), int(work)))
 
 
@@ -132,7 +163,7 @@ def _pooled(function: Callable[[Item], Value], items: Sequence[Item], workers: i
     """Yields outcomes, returns the items that a broken pool left unfinished."""
     unfinished: dict[Future, Item] = {}
     queue = list(items)[::-1]
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_one_blas_thread_each) as pool:
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(_START_METHOD), initializer=_begin_worker) as pool:
         try:
             while queue or unfinished:
                 while queue and len(unfinished) < 2 * workers:  # few in flight, so that an interrupt ends soon

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from autoseg.cli import common, logs
+from autoseg.parallel import import_ahead
 
 
 def add_parser(commands: Any) -> None:
@@ -50,6 +51,8 @@ def add_parser(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; the exit status."""
+    if options.cluster is None:
+        import_ahead(["autoseg.pipeline.in_workers"], options.workers)  # while this one imports as much, and finds the cases
     from autoseg import pipeline
     from autoseg.data.choices import Choices
 

@@ -21,7 +21,7 @@ from autoseg.preprocessing.store import has_case, write_case
 
 log = logging.getLogger("autoseg")
 
-_STORE_VERSION = 2  # part of every key: a store of another form is made anew
+_STORE_VERSION = 3  # part of every key: a store of another form is made anew
 _IMPORTS_GB = 0.3
 _VOLUMES = 4  # float32 copies of a case that a worker holds at most beyond its imports, held by tests/preprocessing/test_memory.py
 

@@ -62,7 +62,7 @@ def voxels_in_header(path: Path) -> int | None:
 
 def write_nifti(path: Path, values: np.ndarray, grid: Grid) -> None:
     """A NIfTI file of (z, y, x) or (channel, z, y, x) values, two-dimensional where the grid is planar; OSError on a full disk."""
-    nibabel = _nibabel()
+    nibabel = lean_nibabel()
     affine = np.eye(4)
     affine[:3, :3] = RAS_TO_LPS @ grid.axes[:, ::-1]
     affine[:3, 3] = RAS_TO_LPS @ np.array(grid.origin)
@@ -73,7 +73,7 @@ def write_nifti(path: Path, values: np.ndarray, grid: Grid) -> None:
     image.to_filename(path)
 
 
-def _nibabel() -> ModuleType:
+def lean_nibabel() -> ModuleType:
     """The module, imported as if pydicom were not installed: it would load that for header extensions which nobody here reads, and so
     take three times as long."""
     if "nibabel" not in sys.modules and "pydicom" not in sys.modules:
@@ -105,7 +105,7 @@ def _content(path: Path) -> bytes | bytearray:
 
 
 def _header(raw: bytes, path: Path):
-    nibabel, sizes = _nibabel(), {int.from_bytes(raw[:4], order) for order in ("little", "big")}
+    nibabel, sizes = lean_nibabel(), {int.from_bytes(raw[:4], order) for order in ("little", "big")}
     for size, kind, magic in ((348, nibabel.Nifti1Header, b"n+1\0"), (540, nibabel.Nifti2Header, b"n+2\0")):
         place = slice(344, 348) if size == 348 else slice(4, 8)
         if size in sizes and len(raw) >= size and raw[place] == magic:
@@ -129,7 +129,7 @@ def _sizes(header, path: Path) -> tuple[int, ...]:
 def _data_type(header, path: Path) -> np.dtype:
     try:
         dtype = header.get_data_dtype()
-    except _nibabel().spatialimages.HeaderDataError as error:
+    except lean_nibabel().spatialimages.HeaderDataError as error:
         raise UnreadableFileError(f"its data type is unknown ({error})", file=path, remedy="Export it as integers or floats") from error
     if dtype.kind not in "uif":
         raise UnreadableFileError(
