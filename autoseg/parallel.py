@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -66,7 +67,8 @@ def one_blas_thread() -> Iterator[None]:
 def import_ahead(modules: Sequence[str], workers: int | None) -> None:
     """Let another process import what workers will need, while this one goes on; workers are then split off it in milliseconds.
 
-    Nothing happens where forking is not safe (other systems than Linux), or where only one process will work.
+    Nothing happens where forking is not safe (other systems than Linux), or where only one process will work. To be called in the main
+    thread.
 
     Args:
         modules: of the functions that `map_cases` will be given, and what these import late.
@@ -77,7 +79,9 @@ def import_ahead(modules: Sequence[str], workers: int | None) -> None:
     from multiprocessing import forkserver
 
     multiprocessing.set_forkserver_preload(["threadpoolctl", *modules])
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is for this process, workers end their case
     forkserver.ensure_running()
+    signal.signal(signal.SIGINT, heard)
     global _imported_ahead
     _imported_ahead = True
 
