@@ -10,8 +10,8 @@ from autoseg.errors import AutosegError, Problem
 from autoseg.files import Work
 from autoseg.fingerprint.checks.copies import suggested_groups
 from autoseg.fingerprint.measure import Measurement
-from autoseg.measured_times import describe as describe_probe
-from autoseg.measured_times import kept as kept_probes
+from autoseg.forecast_file import describe as describe_probe
+from autoseg.forecast_file import kept as kept_probes
 from autoseg.planning.extents import Extent, extents
 from autoseg.planning.folds import read_folds
 from autoseg.planning.keeping import CaseChanges, case_changes

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import threadpoolctl
 
@@ -85,6 +89,13 @@ def test_small_datasets_stay_in_one_process_unless_workers_are_asked_for(monkeyp
     assert worker_count(100, 0.01, wanted=2, seconds=hippocampus) == 2
 
 
+def test_processes_that_need_not_import_are_worth_less_work(monkeypatch):
+    monkeypatch.setattr(parallel, "available_cores", lambda: 16)
+    monkeypatch.setattr(parallel, "_imported_ahead", True)
+    assert 2 <= worker_count(100, 0.01, seconds=seconds_of_work(100, 100 * 65_000)) <= 6
+    assert worker_count(3, 0.01, seconds=seconds_of_work(3, 3 * 65_000)) == 1
+
+
 def test_large_datasets_use_every_core(monkeypatch):
     monkeypatch.setattr(parallel, "available_cores", lambda: 16)
     assert worker_count(100, 0.01, seconds=seconds_of_work(100, 100 * 50e6)) == 16
@@ -104,6 +115,49 @@ def test_blas_has_its_threads_back_after_it_was_to_use_one():
 
 def test_worker_processes_share_the_cores_out_among_themselves():
     assert {outcome.value for outcome in map_cases(_blas_threads, [1, 2, 3], workers=2)} == {1}
+
+
+WORKERS = """
+import os, sys, time
+from autoseg import parallel
+
+def has_wave(_):  # a module that nothing here imports
+    return "wave" in sys.modules
+
+def sleep(_):
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are split off on Linux alone")
+@pytest.mark.parametrize(("workers", "found"), [(2, [True, True]), (1, [False, False])])
+def test_workers_have_what_was_imported_ahead(tmp_path, workers, found):
+    (tmp_path / "made.py").write_text(WORKERS)
+    lines = [
+        "import made",
+        "if __name__ == '__main__':",
+        f"    made.parallel.import_ahead(['wave'], {workers})",
+        f"    print([outcome.value for outcome in made.parallel.map_cases(made.has_wave, [1, 2], workers={workers})])",
+    ]
+    (tmp_path / "run.py").write_text("\n".join(lines))
+    said = subprocess.run([sys.executable, "run.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert said.stdout.strip() == str(found), said
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
+def test_workers_end_with_a_process_that_was_killed(tmp_path):
+    (tmp_path / "made.py").write_text(WORKERS)
+    (tmp_path / "run.py").write_text("import made\nif __name__ == '__main__':\n    list(made.parallel.map_cases(made.sleep, 'ab', workers=2))")
+    run = subprocess.Popen([sys.executable, "run.py"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    workers = [int(run.stdout.readline()) for _ in range(2)]
+    assert all(map(psutil.pid_exists, workers))
+    run.kill()
+    run.wait()
+    until = time.monotonic() + 10
+    while any(map(psutil.pid_exists, workers)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(map(psutil.pid_exists, workers))
 
 
 def test_the_problem_table_puts_errors_first_and_hides_folders():

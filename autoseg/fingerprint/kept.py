@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +28,12 @@ from autoseg.fingerprint.spread import ForegroundHistograms
 from autoseg.fingerprint.types import CaseMeasures
 
 _VERSION = 1  # part of every key: what a later autoseg measures otherwise, it measures anew
-_DETACHED = (".mhd", ".nhdr", ".seg.nhdr")  # headers whose voxels lie in a file of any name
+# Headers whose voxels lie in another file, and the line that names it
+_DETACHED = {
+    ".mhd": re.compile(rb"^ElementDataFile[ \t]*=[ \t]*(.+?)\s*$", re.M),
+    ".nhdr": re.compile(rb"^data ?file:[ \t]*(.+?)\s*$", re.M | re.I),
+}
+_DETACHED[".seg.nhdr"] = _DETACHED[".nhdr"]
 
 
 @dataclass(frozen=True)
@@ -72,19 +78,30 @@ class KeptMeasures:
 def measuring_key(files: CaseFiles, dataset: Dataset, orientation: str) -> str | None:
     """What the measures of a case follow from: the bytes of its files, and how they are read.
 
-    None where that cannot be told without reading it: voxels in a file of another name, or a file that is not there.
+    None where that cannot be told without reading it: a file that is not there, or voxels in a series of files that a header describes.
     """
     every = files.files()
     every += [beside for path in every for beside in spacing_files(path) if beside.is_file()]
-    if any(split_ending(path.name)[1] in _DETACHED for path in every):
-        return None
     try:
+        every += [beside for path in every if (beside := _voxel_file(path))]
         contents = [[path.name, _content(path)] for path in every]
     except OSError:  # the reader will name it
         return None
     reading = [files.case, files.private, [choice.pattern for choice in files.series], asdict(dataset.choices), orientation]
     labels = None if dataset.labels is None else asdict(dataset.labels)
     return digest(_VERSION, contents, len(files.images), files.label is not None, reading, list(dataset.channels), labels)
+
+
+def _voxel_file(header: Path) -> Path | None:
+    """Where the voxels of a detached header lie; None for other files.
+
+    Raises:
+        FileNotFoundError: there is no one such file.
+    """
+    if not (line := _DETACHED.get(split_ending(header.name)[1])):
+        return None
+    named = line.search(header.read_bytes())
+    return (header.parent / named[1].decode("utf-8", "replace")).resolve(strict=True) if named else None
 
 
 def _content(path: Path) -> str:

@@ -60,11 +60,6 @@ def axis_weight(patch: int, weighting: Weighting) -> np.ndarray:
     return weight
 
 
-def tile_weight(patch: Sequence[int], weighting: Weighting) -> np.ndarray:
-    """What each voxel of a tile weighs, float32 of shape `patch`: the product of its axes' weights."""
-    return _product([axis_weight(n, weighting) for n in patch])
-
-
 def covered_weight(size: int, patch: int, starts: Sequence[int], weighting: Weighting) -> np.ndarray:
     """Along one axis, the sum of the weights of all tiles that cover each voxel, (size,) float32."""
     weight = axis_weight(patch, weighting).astype(np.float64)
@@ -72,13 +67,6 @@ def covered_weight(size: int, patch: int, starts: Sequence[int], weighting: Weig
     for start in starts:
         total[start : start + patch] += weight
     return total.astype(np.float32)
-
-
-def _product(vectors: Sequence[np.ndarray]) -> np.ndarray:
-    product = vectors[0]
-    for vector in vectors[1:]:
-        product = product[..., None] * vector
-    return product
 
 
 def pad_to(image: np.ndarray, least: Sequence[int], fill: Literal["zero", "minimum"]) -> tuple[np.ndarray, Box]:

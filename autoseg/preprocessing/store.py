@@ -202,12 +202,6 @@ def write_case(
     )
 
 
-def remove_case(folder: Path, name: str) -> None:
-    """Take a case out of the store."""
-    for ending in ("json", *_ENDINGS):
-        (folder / f"{name}.{ending}").unlink(missing_ok=True)
-
-
 def sample_locations(indices: np.ndarray, labels: LabelSet | None = None, annotated: Sequence[str] | None = None) -> dict[int, np.ndarray]:
     """A sample of the voxels of each class or region: 10 000, or 1 % if that is more, or all if there are fewer (peer section 3.6).
 

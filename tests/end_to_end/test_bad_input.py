@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 from pathlib import Path
 
@@ -86,6 +87,10 @@ def _missing(path: Path) -> None:
     path.unlink()
 
 
+def _forbidden(path: Path) -> None:
+    """The fixture lets opening it fail, since tests may run as root, who may read everything."""
+
+
 BAD = [
     (_truncated, "UnreadableFileError"),
     (_empty, "UnreadableFileError"),
@@ -97,19 +102,27 @@ BAD = [
     (_infinite, "IntensityError"),
     (_constant, "IntensityError"),
     (_two_channels, "ChannelError"),
+    (_forbidden, "UnreadableFileError"),
     (_missing, "DatasetError"),
 ]
 
 
 @pytest.fixture
-def mixed(make_dataset) -> tuple[Path, dict[str, str], list[str]]:
+def mixed(make_dataset, monkeypatch) -> tuple[Path, dict[str, str], list[str]]:
     """A dataset of good and bad cases: bad ones with their errors, and the good ones."""
     dataset = make_dataset(cases=len(BAD) + 5)
-    expected = {}
+    images = [dataset / "imagesTr" / f"case_{number:02d}_0000.nii.gz" for number in range(len(BAD))]
+    real, expected = Path.open, {}
+
+    def opened(path, *arguments, **more):
+        if path in images and BAD[images.index(path)][0] is _forbidden:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *arguments, **more)
+
+    monkeypatch.setattr(Path, "open", opened)
     for number, (spoil, kind) in enumerate(BAD):
-        name = f"case_{number:02d}"
-        spoil(dataset / "imagesTr" / f"{name}_0000.nii.gz")
-        expected[name] = kind
+        spoil(images[number])
+        expected[f"case_{number:02d}"] = kind
     return dataset, expected, [f"case_{n:02d}" for n in range(len(BAD), len(BAD) + 5)]
 
 
@@ -136,7 +149,7 @@ def test_prediction_goes_on_past_bad_files(mixed, tiny, tmp_path, capsys):
     capsys.readouterr()
     assert main(["predict", str(work), str(dataset / "imagesTr"), str(out), "--fold", "0", "--quiet"]) == 1
     said = capsys.readouterr().out
-    names = set(expected) - {"case_10"}  # the one whose image is missing is nothing to predict
+    names = set(expected) - {"case_11"}  # the one whose image is missing is nothing to predict
     for name in names:
         assert any(name in line and f"{expected[name]}:" in line for line in said.splitlines()), name
     assert sorted(path.name for path in out.glob("*.nii.gz")) == [f"{name}.nii.gz" for name in good]

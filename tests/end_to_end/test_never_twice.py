@@ -13,7 +13,9 @@ import sys
 import time
 from pathlib import Path
 
+import nibabel
 import numpy as np
+import psutil
 import pytest
 
 from autoseg import pipeline
@@ -67,6 +69,22 @@ def assert_same_work(one: Work, other: Work) -> None:
         assert np.array_equal(a.image(), b.image()) and np.array_equal(a.labels(), b.labels())
 
 
+def test_a_changed_file_is_measured_and_stored_again(make_dataset, tiny, tmp_path, reads):
+    dataset, work = make_dataset(cases=8), tmp_path / "work"
+    plan(dataset, work, tiny)
+    before = open_case(Work(work).store("3d_fullres"), "case_03").image()
+    for names in reads:
+        names.clear()
+    path = dataset / "imagesTr" / "case_03_0000.nii.gz"
+    image = nibabel.load(path)
+    voxels = np.asarray(image.dataobj).copy()
+    voxels[2, 3, 4] += 5
+    nibabel.save(nibabel.Nifti1Image(voxels, image.affine), path)
+    plan(dataset, work)
+    assert reads == (["case_03"], ["case_03"])
+    assert not np.array_equal(before, open_case(Work(work).store("3d_fullres"), "case_03").image())
+
+
 def test_ten_added_cases_are_ten_cases_of_work(make_dataset, tiny, tmp_path, reads):
     every, dataset, work = make_dataset(cases=25, name="every"), tmp_path / "dataset", tmp_path / "work"
     shutil.copytree(every, dataset)
@@ -107,26 +125,45 @@ def test_two_runs_at_once_do_no_harm(make_dataset, tiny, tmp_path):
 @pytest.mark.timeout(600)
 def test_a_killed_run_goes_on_and_leaves_nothing_behind(make_dataset, tiny, tmp_path):
     dataset, alone, work = make_dataset(cases=60, shape=(20, 72, 72)), Work(tmp_path / "alone"), Work(tmp_path / "work")
-    began = time.monotonic()
-    run = command(dataset, alone.path, tiny)
-    assert run.wait(200) == 0
-    took, chance = time.monotonic() - began, random.Random(0)
-    kept = 0
-    for number in range(8):
+    assert command(dataset, alone.path, tiny).wait(200) == 0
+    stored, chance = work.store("3d_fullres"), random.Random(0)
+    for folder, pattern in [(work.measured, "[!.]*.npz")] * 4 + [(stored, "[!.]*.json")] * 4:
+        before = len(list(folder.glob(pattern)))
+        wanted = before + chance.randint(3, 12)
         run = command(dataset, work.path, tiny)
-        time.sleep(took * chance.uniform(0.25, 0.9))
+        while len(list(folder.glob(pattern))) < wanted and run.poll() is None:
+            time.sleep(0.002)
         os.killpg(run.pid, signal.SIGKILL)
         run.wait()
-        now = len(stored_cases(work.store("3d_fullres"))) if work.store("3d_fullres").is_dir() else 0
-        measured = len(list(work.measured.glob("[!.]*.npz")))
-        print(f"kill {number}: {measured} measured, {now} stored")
-        assert now >= kept
-        kept = now
+        now = len(list(folder.glob(pattern)))
+        print(f"killed with {now} of 60 in {folder.name}")
+        assert wanted <= now < 60, "it was killed in the middle, and what was there has stayed"
     (work.measured / ".abcdef-1-00000000.case.npz").write_bytes(b"of another machine")
     run = command(dataset, work.path, tiny)
     assert run.wait(200) == 0
     assert_same_work(alone, work)
     assert [path.name for path in temporaries(work.path)] == [".abcdef-1-00000000.case.npz"], "another machine may still write its own"
+
+
+@pytest.mark.parametrize("delay", [0.5, 1.0, 2.0])
+def test_an_interrupted_run_says_one_line_and_leaves_no_process(make_dataset, tiny, tmp_path, delay):
+    """Ctrl-C reaches every process of the terminal: while they import, while they measure, while they store."""
+    run = command(make_dataset(cases=60, shape=(20, 72, 72)), tmp_path / "work", tiny)
+    time.sleep(delay)
+    os.killpg(run.pid, signal.SIGINT)
+    said = run.communicate(timeout=60)[0]
+    assert run.returncode == 130 and said.splitlines()[-1].startswith("autoseg: interrupted") and "Traceback" not in said, said
+    until = time.monotonic() + 5
+    while (left := [p for p in psutil.pids() if _session(p) == run.pid]) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not left
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None
 
 
 def test_a_disk_that_is_full_from_the_start_is_said_in_a_line_without_traceback(make_dataset, tiny, tmp_path):

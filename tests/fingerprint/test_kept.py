@@ -119,7 +119,7 @@ def test_reading_otherwise_is_another_key(make_dataset):
     assert None not in keys and len(set(keys)) == len(keys)
 
 
-def test_the_spacing_beside_a_stack_counts_and_detached_voxels_are_never_kept(make_dataset, tmp_path):
+def test_the_spacing_beside_a_stack_counts(make_dataset, tmp_path):
     dataset = open_dataset(make_dataset(cases=2))
     stack = tmp_path / "a_0000.tif"
     stack.write_bytes(b"x")
@@ -129,9 +129,21 @@ def test_the_spacing_beside_a_stack_counts_and_detached_voxels_are_never_kept(ma
         (tmp_path / name).write_text(json.dumps({"spacing": [2, 1, 1]}))
         keys.append(measuring_key(files, dataset, "lps"))
     assert len(set(keys)) == 3
-    header = tmp_path / "a.mhd"
-    header.write_bytes(b"ElementDataFile = elsewhere.raw")
-    assert measuring_key(replace(files, images=(header,)), dataset, "lps") is None
+
+
+@pytest.mark.parametrize(("name", "line"), [("a.mhd", "ElementDataFile = voxels of a.raw"), ("a.nhdr", "data file: voxels of a.raw")])
+def test_voxels_beside_their_header_count(make_dataset, tmp_path, name, line):
+    dataset, header, voxels = open_dataset(make_dataset(cases=2)), tmp_path / name, tmp_path / "voxels of a.raw"
+    header.write_text(f"first: line\n{line}\n")
+    files = replace(dataset.cases[0], images=(header,))
+    assert measuring_key(files, dataset, "lps") is None, "the voxels are not there"
+    keys = []
+    for content in (b"one", b"other", b"one"):
+        voxels.write_bytes(content)
+        keys.append(measuring_key(files, dataset, "lps"))
+    assert keys[0] == keys[2] != keys[1] and None not in keys
+    header.write_text(f"first: line\n{line.replace(' of a', '.%03d')}\n")
+    assert measuring_key(files, dataset, "lps") is None, "a series of files, which only its reader knows"
 
 
 def test_nothing_is_written_where_nothing_may_be(make_dataset, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from autoseg.errors import ModelError
 from autoseg.inference.sliding_window import View, Window, mirrored_views, predict_slabs, slab_axis
-from autoseg.inference.tiles import tile_starts, tile_weight
+from autoseg.inference.tiles import axis_weight, tile_starts
 
 
 def whole(image, networks, window: Window, axis: int = 0) -> np.ndarray:
@@ -23,7 +24,7 @@ def whole(image, networks, window: Window, axis: int = 0) -> np.ndarray:
 
 def by_hand(image, networks, patch, plan, *, probabilities=None):
     """The weighted mean of all tiles with whole-volume accumulators, tile by tile, network by network (3D, no padding)."""
-    weight = tile_weight(patch, plan.weighting).astype(np.float64)
+    weight = functools.reduce(np.multiply.outer, [axis_weight(n, plan.weighting).astype(np.float64) for n in patch])
     total, weights = 0.0, np.zeros(image.shape[1:])
     starts = [tile_starts(s, p, plan.overlap, plan.tiles) for s, p in zip(image.shape[1:], patch, strict=True)]
     for place in itertools.product(*starts):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from autoseg.inference.tiles import axis_weight, covered_weight, pad_to, tile_starts, tile_weight
+from autoseg.inference.tiles import axis_weight, covered_weight, pad_to, tile_starts
 
 AXES = st.tuples(st.integers(1, 90), st.integers(0, 150), st.floats(0, 0.9), st.sampled_from(["regular", "even"]))
 
@@ -69,11 +70,11 @@ def test_an_axis_shorter_than_a_tile_must_be_padded_first():
 
 
 @pytest.mark.parametrize("patch", [(8, 16, 12), (7, 9, 5), (1, 4, 3), (20, 20)])
-def test_gaussian_weight_is_the_filtered_impulse(patch):
+def test_gaussian_weights_of_the_axes_multiply_to_the_filtered_impulse(patch):
     impulse = np.zeros(patch)
     impulse[tuple(n // 2 for n in patch)] = 1
     expected = gaussian_filter(impulse, [n / 8 for n in patch], mode="constant")
-    weight = tile_weight(patch, "gaussian")
+    weight = functools.reduce(np.multiply.outer, [axis_weight(n, "gaussian") for n in patch])
     assert weight.dtype == np.float32
     assert weight.min() > 0
     np.testing.assert_allclose(weight, expected / expected.max(), rtol=1e-5)
