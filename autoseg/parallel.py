@@ -67,8 +67,7 @@ def one_blas_thread() -> Iterator[None]:
 def import_ahead(modules: Sequence[str], workers: int | None) -> None:
     """Let another process import what workers will need, while this one goes on; workers are then split off it in milliseconds.
 
-    Nothing happens where forking is not safe (other systems than Linux), or where only one process will work. To be called in the main
-    thread.
+    Nothing happens where forking is not safe (other systems than Linux), or where only one process will work.
 
     Args:
         modules: of the functions that `map_cases` will be given, and what these import late.
@@ -76,28 +75,24 @@ def import_ahead(modules: Sequence[str], workers: int | None) -> None:
     """
     if _START_METHOD != "forkserver" or (available_cores() if workers is None else workers) < 2:
         return
-    from multiprocessing import forkserver
-
     multiprocessing.set_forkserver_preload(["threadpoolctl", *modules])
-    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C is for this process, workers end their case
-    forkserver.ensure_running()
-    signal.signal(signal.SIGINT, heard)
+    _start_server()
     global _imported_ahead
     _imported_ahead = True
 
 
-def _begin_worker() -> None:
-    """For a worker process: the cores are shared out among processes already, and nobody waits for it once its parent is gone."""
-    import numpy  # noqa: F401  what is limited must be loaded
-    from threadpoolctl import threadpool_limits
+def _start_server() -> None:
+    """Begin the process that workers are split off, if there is none; it is deaf to Ctrl-C, which is for this process to hear."""
+    from multiprocessing import forkserver
 
-    threadpool_limits(1, "blas")
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    if threading.current_thread() is not threading.main_thread():  # which alone may set what a signal does
+        forkserver.ensure_running()
+        return
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, heard)
 
 
 def worker_count(items: int, memory_gb: float, wanted: int | None = None, *, seconds: float = math.inf) -> int:
@@ -163,16 +158,51 @@ def _attempt(function: Callable[[Item], Value], item: Item) -> Outcome[Item, Val
         return Outcome(item, error=error)
 
 
+def _begin_worker() -> None:
+    """For a worker process: the cores are shared out among processes already, and nobody waits for it once its parent is gone."""
+    import numpy  # noqa: F401  what is limited must be loaded
+    from threadpoolctl import threadpool_limits
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # but while it works, see `_in_worker`
+    threadpool_limits(1, "blas")
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+_interrupted = False  # in a worker: Ctrl-C ended a case, and others that wait in its queue are not begun
+
+
+def _in_worker(function: Callable[[Item], Value], item: Item) -> Outcome[Item, Value]:
+    """`_attempt` that Ctrl-C ends; a worker that waits does not hear it, and so has nothing to say of it."""
+    global _interrupted
+    if _interrupted:
+        raise KeyboardInterrupt
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return _attempt(function, item)
+    except KeyboardInterrupt:
+        _interrupted = True
+        raise
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _pooled(function: Callable[[Item], Value], items: Sequence[Item], workers: int) -> Iterator[Outcome[Item, Value]]:
     """Yields outcomes, returns the items that a broken pool left unfinished."""
     unfinished: dict[Future, Item] = {}
     queue = list(items)[::-1]
+    if _START_METHOD == "forkserver":
+        _start_server()
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context(_START_METHOD), initializer=_begin_worker) as pool:
         try:
             while queue or unfinished:
                 while queue and len(unfinished) < 2 * workers:  # few in flight, so that an interrupt ends soon
                     item = queue[-1]
-                    unfinished[pool.submit(_attempt, function, item)] = item  # refused where the pool has just broken
+                    unfinished[pool.submit(_in_worker, function, item)] = item  # refused where the pool has just broken
                     queue.pop()
                 done, _ = wait(unfinished, return_when=FIRST_COMPLETED)
                 for future in done:

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from autoseg.files import Work
-from autoseg.inference.held_out import expected_seconds
 from autoseg.forecast_file import describe, keep
+from autoseg.inference.held_out import expected_seconds
 from autoseg.network.device import free_memory_gb
 from autoseg.planning.folds import Fold
 from autoseg.planning.forecast import Task, training_step_gb

@@ -30,7 +30,7 @@ from autoseg.fingerprint.types import Fingerprint
 from autoseg.inference.model import CaseResult
 from autoseg.metrics import METRICS, Overlap
 from autoseg.planning.folds import Fold, folds_as_json
-from autoseg.planning.recipes import Recipe
+from autoseg.planning.recipe import Recipe
 from autoseg.planning.schema import EvaluationPlan, Plan
 from autoseg.preprocessing.previous_stage import MadeBy
 from autoseg.preprocessing.store import PREVIOUS_STAGE

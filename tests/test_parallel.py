@@ -148,7 +148,9 @@ def test_workers_have_what_was_imported_ahead(tmp_path, workers, found):
 @pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
 def test_workers_end_with_a_process_that_was_killed(tmp_path):
     (tmp_path / "made.py").write_text(WORKERS)
-    (tmp_path / "run.py").write_text("import made\nif __name__ == '__main__':\n    list(made.parallel.map_cases(made.sleep, 'ab', workers=2))")
+    (tmp_path / "run.py").write_text(
+        "import made\nif __name__ == '__main__':\n    list(made.parallel.map_cases(made.sleep, 'ab', workers=2))"
+    )
     run = subprocess.Popen([sys.executable, "run.py"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     workers = [int(run.stdout.readline()) for _ in range(2)]
     assert all(map(psutil.pid_exists, workers))

@@ -1,4 +1,4 @@
-"""Fingerprint to plan. Reading starts at `planner.decide`; `schema` is what a plan holds, `recipes` what decides it."""
+"""Fingerprint to plan. Reading starts at `planner.decide`; `schema` is what a plan holds, `recipe` and `rules` what decides it."""
 
 from __future__ import annotations
 

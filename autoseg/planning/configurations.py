@@ -12,7 +12,8 @@ from autoseg.planning import spacing as spacings
 from autoseg.planning.figures import Figures
 from autoseg.planning.overrides import Given, Request, given_for
 from autoseg.planning.reasons import reason, times
-from autoseg.planning.recipes import FixedPatch, FixedSpacing, FixedTopology, Recipe
+from autoseg.planning.recipe import Recipe
+from autoseg.planning.rules import FixedPatch, FixedSpacing, FixedTopology
 from autoseg.planning.schema import ConfigurationPlan, MadeFor, Reason
 from autoseg.planning.shapes import Frame, Shape, configuration_of, shape_of
 from autoseg.planning.topology import Fit

@@ -5,7 +5,7 @@ from __future__ import annotations
 from autoseg.planning.figures import Figures
 from autoseg.planning.overrides import Request
 from autoseg.planning.reasons import reason
-from autoseg.planning.recipes import Recipe
+from autoseg.planning.recipe import Recipe
 from autoseg.planning.schema import FoldsPlan, Reason
 
 

@@ -6,7 +6,7 @@ from autoseg.planning.figures import Channel, Figures
 from autoseg.planning.intensity_steps import GRAYS, Intensity, before, ct_steps, own_zscore, with_given, without_masks
 from autoseg.planning.overrides import Request
 from autoseg.planning.reasons import reason
-from autoseg.planning.recipes import IntensityRule
+from autoseg.planning.rules import IntensityRule
 from autoseg.planning.schema import Clip, IntensityPlan, IntensityStep, Nothing, Reason, Rescale
 
 KINDS = ("hu", "windowed", "arbitrary")

@@ -10,7 +10,7 @@ from autoseg.planning.figures import Channel, Figures
 from autoseg.planning.overrides import REMEDY, Request, put, split_key
 from autoseg.planning.problems import validated
 from autoseg.planning.reasons import reason
-from autoseg.planning.recipes import IntensityRule
+from autoseg.planning.rules import IntensityRule
 from autoseg.planning.schema import Clip, IntensityPlan, IntensityStep, Kind, Nothing, Part, Reason, Rescale, ZScore
 
 GRAYS = (0.0, 255.0)

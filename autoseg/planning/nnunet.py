@@ -8,7 +8,8 @@ from typing import Any
 from autoseg.planning.figures import from_dicts
 from autoseg.planning.planner import decide
 from autoseg.planning.problems import validated
-from autoseg.planning.recipes import Recipe, load_recipe
+from autoseg.planning.recipe import Recipe
+from autoseg.planning.recipes import load_recipe
 from autoseg.planning.schema import MadeFor, Plan
 
 

@@ -12,7 +12,7 @@ from autoseg.files import digest
 from autoseg.planning.intensity_steps import GRAYS, before, own_zscore
 from autoseg.planning.nnunet_form import ACTIVATIONS, CLASSES, NORMS, PLANS_NAMES, RESAMPLING
 from autoseg.planning.problems import validated
-from autoseg.planning.recipes import Recipe, Taken
+from autoseg.planning.recipe import Recipe, Taken
 from autoseg.planning.schema import Clip, ConfigurationPlan, IntensityPlan, Nothing, Rescale, ZScore
 from autoseg.planning.spacing import as_read
 

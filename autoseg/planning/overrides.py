@@ -14,7 +14,7 @@ from typing import Any
 
 from autoseg.errors import PlanError
 from autoseg.planning.problems import validated
-from autoseg.planning.recipes import Recipe
+from autoseg.planning.recipe import Recipe
 from autoseg.planning.schema import ConfigurationPlan, Count, NetworkPlan, Part, Plan, Positive
 
 CONFIGURATIONS = ("2d", "3d_lowres", "3d_fullres", "3d_cascade_fullres")

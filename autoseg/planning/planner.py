@@ -18,7 +18,7 @@ from autoseg.planning.fold_rules import plan_folds
 from autoseg.planning.forecast import forecast
 from autoseg.planning.intensity import plan_intensity
 from autoseg.planning.reasons import reason
-from autoseg.planning.recipes import Recipe
+from autoseg.planning.recipe import Recipe
 from autoseg.planning.schema import ConfigurationPlan, DatasetPlan, MadeFor, OriginalMedian, Plan, Reason
 from autoseg.planning.taking import taken_configurations, taken_intensity
 from autoseg.planning.training import label_groups, plan_evaluation, plan_prediction, plan_training

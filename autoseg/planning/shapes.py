@@ -13,7 +13,8 @@ from autoseg.planning import spacing as spacings
 from autoseg.planning.figures import Figures
 from autoseg.planning.forecast import Task, training_ram_gb, training_step_gb
 from autoseg.planning.overrides import Given, Request, given_for
-from autoseg.planning.recipes import FixedPatch, Recipe
+from autoseg.planning.recipe import Recipe
+from autoseg.planning.rules import FixedPatch
 from autoseg.planning.schema import BlocksPlan, ConfigurationPlan, MadeFor, NetworkPlan
 from autoseg.planning.topology import Design, Fit, Levels, around_given_patch, elements, limit_of, shrink_to_fit, topology
 

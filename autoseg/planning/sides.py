@@ -9,7 +9,7 @@ from autoseg.errors import PlanError
 from autoseg.planning.figures import Figures
 from autoseg.planning.overrides import Request
 from autoseg.planning.reasons import reason
-from autoseg.planning.recipes import Recipe
+from autoseg.planning.recipe import Recipe
 from autoseg.planning.schema import AugmentationPlan, Reason
 
 LEFT_RIGHT = 2  # the array axis of a volume in LPS axes

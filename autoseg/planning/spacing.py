@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from autoseg.planning.recipes import FixedSpacing, MedianSpacing
+from autoseg.planning.rules import FixedSpacing, MedianSpacing
 
 Order = tuple[int, int, int]
 

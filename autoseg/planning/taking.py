@@ -16,7 +16,9 @@ from autoseg.planning.figures import Channel, Figures
 from autoseg.planning.intensity_steps import Intensity, with_given, without_masks
 from autoseg.planning.overrides import Request
 from autoseg.planning.reasons import reason, times
-from autoseg.planning.recipes import IntensityRule, Recipe, Taken, list_recipes, load_recipe
+from autoseg.planning.recipe import Recipe, Taken
+from autoseg.planning.recipes import list_recipes, load_recipe
+from autoseg.planning.rules import IntensityRule
 from autoseg.planning.schema import ConfigurationPlan, IntensityPlan, Plan, Reason, StartPlan
 from autoseg.planning.spacing import as_read, median_shape
 

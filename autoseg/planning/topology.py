@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from autoseg.errors import PlanError, ResourceError
-from autoseg.planning.recipes import FixedTopology, MemoryPatch, PoolingTopology
+from autoseg.planning.rules import FixedTopology, MemoryPatch, PoolingTopology
 
 LEAST_USE = 8  # voxels; a patch that had to be shortened to less on every axis shows no anatomy
 

@@ -7,7 +7,8 @@ import re
 from autoseg.planning.figures import Figures
 from autoseg.planning.overrides import Request
 from autoseg.planning.reasons import reason
-from autoseg.planning.recipes import Recipe, RotationRule
+from autoseg.planning.recipe import Recipe
+from autoseg.planning.rules import RotationRule
 from autoseg.planning.schema import (
     AugmentationPlan,
     ConfigurationPlan,
