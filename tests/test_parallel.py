@@ -13,9 +13,8 @@ import psutil
 import pytest
 import threadpoolctl
 
-from autoseg import parallel
 from autoseg.errors import AutosegError, GridError, Problem, ResourceError, excluded_cases, problem_table
-from autoseg.parallel import map_cases, seconds_of_work, worker_count
+from autoseg.parallel import counting, map_cases, one_blas_thread, processes, seconds_of_work, worker_count
 
 
 def _work(item: str) -> str:
@@ -56,16 +55,16 @@ def test_a_dying_worker_is_named_and_the_others_go_on():
 
 
 def test_a_case_that_a_broken_pool_refuses_is_not_lost(monkeypatch):
-    class Breaking(parallel.ProcessPoolExecutor):
+    class Breaking(processes.ProcessPoolExecutor):
         asked = 0
 
         def submit(self, *arguments):
             Breaking.asked += 1
             if Breaking.asked == 2:
-                raise parallel.BrokenProcessPool
+                raise processes.BrokenProcessPool
             return super().submit(*arguments)
 
-    monkeypatch.setattr(parallel, "ProcessPoolExecutor", Breaking)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", Breaking)
     assert sorted(o.value for o in map_cases(_work, ["a", "b", "c"], workers=2)) == ["A", "B", "C"]
 
 
@@ -83,21 +82,21 @@ def test_worker_count_obeys_the_wish_the_items_and_the_memory():
 
 def test_small_datasets_stay_in_one_process_unless_workers_are_asked_for(monkeypatch):
     """100 hippocampus volumes are 2 s of work, which the second that each process takes to start would not shorten."""
-    monkeypatch.setattr(parallel, "available_cores", lambda: 16)
+    monkeypatch.setattr(counting, "available_cores", lambda: 16)
     hippocampus = seconds_of_work(100, 100 * 65_000)
     assert worker_count(100, 0.01, seconds=hippocampus) == 1
     assert worker_count(100, 0.01, wanted=2, seconds=hippocampus) == 2
 
 
 def test_processes_that_need_not_import_are_worth_less_work(monkeypatch):
-    monkeypatch.setattr(parallel, "available_cores", lambda: 16)
-    monkeypatch.setattr(parallel, "_imported_ahead", True)
+    monkeypatch.setattr(counting, "available_cores", lambda: 16)
+    monkeypatch.setattr(processes, "_imported_ahead", True)
     assert 2 <= worker_count(100, 0.01, seconds=seconds_of_work(100, 100 * 65_000)) <= 6
     assert worker_count(3, 0.01, seconds=seconds_of_work(3, 3 * 65_000)) == 1
 
 
 def test_large_datasets_use_every_core(monkeypatch):
-    monkeypatch.setattr(parallel, "available_cores", lambda: 16)
+    monkeypatch.setattr(counting, "available_cores", lambda: 16)
     assert worker_count(100, 0.01, seconds=seconds_of_work(100, 100 * 50e6)) == 16
     assert worker_count(100, 0.01) == 16
     assert worker_count(3, 0.01, seconds=seconds_of_work(3, 3 * 50e6)) == 3
@@ -108,7 +107,7 @@ def test_blas_has_its_threads_back_after_it_was_to_use_one():
         return [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
 
     before = threads()
-    with parallel.one_blas_thread():
+    with one_blas_thread():
         assert set(threads()) == {1}
     assert threads() == before
 

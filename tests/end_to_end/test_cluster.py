@@ -89,7 +89,7 @@ def test_a_folder_that_the_workers_do_not_see_is_named(cluster, tmp_path):
 
 
 def test_an_address_where_nobody_answers_is_named(monkeypatch):
-    monkeypatch.setattr("autoseg.parallel._CONNECT_SECONDS", 1)
+    monkeypatch.setattr("autoseg.parallel.cluster._CONNECT_SECONDS", 1)
     with pytest.raises(ResourceError, match="no Dask scheduler answers"):
         list(map_cases(str, ["a"], workers=0, cluster="tcp://127.0.0.1:1"))
 
