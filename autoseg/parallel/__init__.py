@@ -8,11 +8,12 @@ from autoseg.errors import ResourceError
 from autoseg.parallel.cluster import on_cluster, require_shared
 from autoseg.parallel.counting import seconds_of_work, worker_count
 from autoseg.parallel.outcome import WAS_KILLED, Item, Outcome, Value, attempt
-from autoseg.parallel.processes import available_cores, import_ahead, in_processes, one_blas_thread
+from autoseg.parallel.processes import available_cores, end_with_parent, import_ahead, in_processes, one_blas_thread
 
 __all__ = [
     "Outcome",
     "available_cores",
+    "end_with_parent",
     "import_ahead",
     "map_cases",
     "one_blas_thread",

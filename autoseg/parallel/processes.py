@@ -82,12 +82,17 @@ def _begin_worker() -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # but while it works, see `_in_worker`
     threadpool_limits(1, "blas")
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
 
 
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
+def end_with_parent() -> None:
+    """Let this process end when the one that began it does, also when that is killed."""
+
+    def wait_for_parent() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait_for_parent, daemon=True).start()
 
 
 _interrupted = False  # in a worker: Ctrl-C ended a case, and others that wait in its queue are not begun
