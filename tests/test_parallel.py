@@ -82,6 +82,7 @@ def test_worker_count_obeys_the_wish_the_items_and_the_memory():
 
 def test_small_datasets_stay_in_one_process_unless_workers_are_asked_for(monkeypatch):
     """100 hippocampus volumes are 2 s of work, which the second that each process takes to start would not shorten."""
+    monkeypatch.setattr(processes, "_imported_ahead", False)
     monkeypatch.setattr(counting, "available_cores", lambda: 16)
     hippocampus = seconds_of_work(100, 100 * 65_000)
     assert worker_count(100, 0.01, seconds=hippocampus) == 1
