@@ -15,7 +15,6 @@ from autoseg.data.names import split_ending
 from autoseg.data.reading import read_case
 from autoseg.errors import DatasetError, LabelError, Problem, excluded_cases, problem_table
 from autoseg.fingerprint.case_measures import MeasuredCase, measure_case
-from autoseg.fingerprint.checks import check
 from autoseg.fingerprint.kept import KeptMeasures, measuring_key
 from autoseg.fingerprint.merge import summarise
 from autoseg.fingerprint.naming import with_named_labels
@@ -34,7 +33,7 @@ class Measurement:
     """What the pass found.
 
     dataset: with labels resolved and without the cases that an error excludes.
-    problems: of the layout, of single cases, and of the dataset as a whole.
+    problems: of the layout and of single cases; those of the dataset as a whole are what `check` says.
     """
 
     dataset: Dataset
@@ -97,7 +96,7 @@ def _measure(dataset: Dataset, how: _Pass, on_case: Callable[[str], None] | None
             _require_cases(measured, problems)
     dataset = replace(dataset, cases=tuple(files for files in dataset.cases if files.case in measured))
     fingerprint = summarise(measured, spread, dataset)
-    return Measurement(dataset, fingerprint, tuple(dict.fromkeys([*problems, *check(dataset, fingerprint)])))
+    return Measurement(dataset, fingerprint, tuple(dict.fromkeys(problems)))
 
 
 def _require_cases(measured: Mapping[str, CaseMeasures], problems: list[Problem]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from autoseg.data.choices import Choices, settled_choices
@@ -11,6 +12,7 @@ from autoseg.data.folders.listing import SeriesListing, look_for_series
 from autoseg.data.key import Key, read_key
 from autoseg.data.labels import LabelSet
 from autoseg.files import Work
+from autoseg.fingerprint.checks import check
 from autoseg.fingerprint.kept import KeptMeasures
 from autoseg.fingerprint.measure import Measurement, measure
 from autoseg.planning.explain import explain
@@ -37,6 +39,8 @@ def doctor(
     orientation, labels = (kept.dataset.orientation, kept.dataset.label_set()) if kept else ("lps", None)
     before = KeptMeasures(Work(work).measured, writes=False) if work else None
     measured = measured_dataset(dataset, orientation, reading, key, workers, quiet, labels=labels, kept=before)
+    doubts = check(measured.dataset, measured.fingerprint)
+    measured = replace(measured, problems=tuple(dict.fromkeys([*measured.problems, *doubts])))
     return Diagnosis(measured, compare(Work(work), kept, measured) if kept else None)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from autoseg.data.choices import Choices, settled_choices
 from autoseg.data.key import read_key
 from autoseg.errors import DatasetError, Problem, excluded_cases, problem_table
 from autoseg.files import Work, locked, sweep
+from autoseg.fingerprint.checks import check
 from autoseg.fingerprint.kept import KeptMeasures
 from autoseg.fingerprint.measure import Measurement
 from autoseg.parallel import require_shared
@@ -23,6 +25,7 @@ from autoseg.planning.overrides import planning_options
 from autoseg.planning.plan_file import read_plan
 from autoseg.planning.planner import chosen_configurations, reading_orientation
 from autoseg.planning.planner import plan as make_plan
+from autoseg.planning.recipe import Recipe
 from autoseg.planning.recipes import load_recipe
 from autoseg.planning.schema import Plan
 from autoseg.preprocessing.preprocess import preprocess
@@ -101,26 +104,37 @@ def plan_and_preprocess(
             f"--strict refuses cases with errors:\n{problem_table(measured.problems)}\n", remedy="Mend these, or go on without --strict"
         )
 
-    if kept:
-        require_agreement(kept, measured.dataset, recipe=recipe, options=asked, file=folder.plan)
-        plan = kept
-        log.info("The plan of %s is kept (--replan makes a new one). %s.", folder.path.name, kept_note(folder, kept, measured))
-    else:
-        made_for = machine(device, card_gb=chosen.reference_machine.memory_gb)
-        plan = make_plan(measured.dataset, measured.fingerprint, chosen, made_for=made_for, options=asked)
-    stages = plan.every_stage(chosen_configurations(plan, configurations))
-    planned = Planned(folder, plan, tuple(stages), measured, measured.problems)
-    folds = split_cases(folder, plan, measured, left_out=planned.failed, fresh=kept is None)
-    if dry_run:
-        return planned
+    with ThreadPoolExecutor(1) as aside:
+        doubts = aside.submit(check, measured.dataset, measured.fingerprint)  # comparing all cases takes a while, and nothing waits for it
+        if kept:
+            require_agreement(kept, measured.dataset, recipe=recipe, options=asked, file=folder.plan)
+            plan = kept
+            log.info("The plan of %s is kept (--replan makes a new one). %s.", folder.path.name, kept_note(folder, kept, measured))
+        else:
+            made_for = machine(device, card_gb=chosen.reference_machine.memory_gb)
+            plan = make_plan(measured.dataset, measured.fingerprint, chosen, made_for=made_for, options=asked)
+        stages = plan.every_stage(chosen_configurations(plan, configurations))
+        planned = Planned(folder, plan, tuple(stages), measured, measured.problems)
+        folds = split_cases(folder, plan, measured, left_out=planned.failed, fresh=kept is None)
+        if not dry_run:
+            planned = _stored(planned, folds, chosen, workers, cluster, quiet)
+    return replace(planned, problems=tuple(dict.fromkeys([*planned.problems, *doubts.result()])))
+
+
+def _stored(
+    planned: Planned, folds: Sequence[splitting.Fold], recipe: Recipe | None, workers: int | None, cluster: str | None, quiet: bool
+) -> Planned:
+    """What was decided and the cases, written; what failed is among the problems, and in no fold. recipe: None where a plan is kept."""
+    folder, plan, measured = planned.work, planned.plan, planned.measured
     with locked(folder.lock, f"the preprocessed cases of {folder.path.name}"):
-        write_decisions(folder, plan, measured, folds, recipe=chosen)
+        write_decisions(folder, plan, measured, folds, recipe=recipe)
         with bar("preprocessing", len(measured.dataset.cases), quiet=quiet) as tick:
             crew = {"workers": workers, "cluster": cluster, "on_case": tick}
-            failed = preprocess(measured.dataset, measured.fingerprint, plan, folder, configurations=stages, **crew)
+            failed = preprocess(measured.dataset, measured.fingerprint, plan, folder, configurations=planned.stages, **crew)
         if failed and len(failed) == len(measured.dataset.cases):
             raise DatasetError(f"no case could be prepared:\n{problem_table(failed)}\n", remedy="Mend these and run the command again")
         if failed:
             planned = replace(planned, problems=(*planned.problems, *failed))
-            splitting.write_folds(folder.folds, split_cases(folder, plan, measured, left_out=planned.failed, fresh=kept is None))
+            left = split_cases(folder, plan, measured, left_out=planned.failed, fresh=recipe is not None)
+            splitting.write_folds(folder.folds, left)
     return planned

@@ -12,6 +12,7 @@ from autoseg.data.folders.layouts import open_dataset
 from autoseg.data.labels import LabelSet
 from autoseg.errors import DatasetError, LabelError
 from autoseg.fingerprint.case_measures import letters, measure_case, nonzero_box
+from autoseg.fingerprint.checks import check
 from autoseg.fingerprint.measure import _unpacked, measure
 from autoseg.fingerprint.types import Fingerprint
 from autoseg.geometry import Grid
@@ -33,7 +34,7 @@ def label_file(folder, number):
 
 
 def said(measured, text):
-    return [p for p in measured.problems if text in p.message]
+    return [p for p in (*measured.problems, *check(measured.dataset, measured.fingerprint)) if text in p.message]
 
 
 def test_what_is_measured_of_a_case(make_case, make_described):

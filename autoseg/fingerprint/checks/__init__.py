@@ -9,7 +9,7 @@ from autoseg.fingerprint.types import Fingerprint
 
 
 def check(dataset: Dataset, fingerprint: Fingerprint) -> list[Problem]:
-    """Warnings and questions about the dataset as a whole, for `doctor`; `measure` has them among its problems already.
+    """Warnings and questions about the dataset as a whole.
 
     Args:
         dataset: with its labels resolved.
