@@ -148,7 +148,11 @@ def test_a_killed_run_goes_on_and_leaves_nothing_behind(make_dataset, tiny, tmp_
 @pytest.mark.parametrize("delay", [0.5, 1.0, 2.0])
 def test_an_interrupted_run_says_one_line_and_leaves_no_process(make_dataset, tiny, tmp_path, delay):
     """Ctrl-C reaches every process of the terminal: while they import, while they measure, while they store."""
-    run = command(make_dataset(cases=60, shape=(20, 72, 72)), tmp_path / "work", tiny)
+
+    def hear():  # a shell's background jobs, such as a CI's, are deaf to it
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    run = command(make_dataset(cases=60, shape=(20, 72, 72)), tmp_path / "work", tiny, preexec_fn=hear)
     time.sleep(delay)
     os.killpg(run.pid, signal.SIGINT)
     said = run.communicate(timeout=60)[0]
