@@ -227,12 +227,20 @@ def sweep(folder: Path) -> None:
     for path in folder.rglob(".*"):
         if not (found := _TEMPORARY.match(path.name)):
             continue
-        import psutil  # there is seldom anything to sweep
-
         here = found["machine"] == _machine()
         with contextlib.suppress(FileNotFoundError):  # another run sweeps too
-            if (here and not psutil.pid_exists(int(found["process"]))) or time.time() - path.stat().st_mtime > _ABANDONED:
+            if (here and not _runs(int(found["process"]))) or time.time() - path.stat().st_mtime > _ABANDONED:
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    """Whether a process of this machine does; one that has ended and that nobody asks how (a container's init may never) does not."""
+    import psutil  # there is seldom anything to sweep
+
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _machine() -> str:

@@ -6,11 +6,14 @@ import errno
 import json
 import multiprocessing
 import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
 from autoseg.errors import BusyError, DatasetError, PlanError, ResourceError
-from autoseg.files import Work, appears_whole, digest, locked, read_json, write_json, write_text
+from autoseg.files import Work, appears_whole, digest, locked, read_json, sweep, write_json, write_text
 
 
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -21,6 +24,29 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert "result.txt" in str(caught.value) and "Free disk space" in str(caught.value)
     assert [p.name for p in tmp_path.iterdir()] == ["result.txt"] and path.read_text() == "old"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no SIGKILL on Windows")
+def test_what_a_killed_process_left_is_swept_also_before_its_parent_asks_how_it_ended(tmp_path):
+    script = [
+        "import sys, time",
+        "from pathlib import Path",
+        "from autoseg.files import appears_whole",
+        "with appears_whole(Path(sys.argv[1])) as beside:",
+        "    beside.write_text('half')",
+        "    print('written', flush=True)",
+        "    time.sleep(60)",
+    ]
+    wait = [sys.executable, "-c", "\n".join(script), str(tmp_path / "a.txt")]
+    process = subprocess.Popen(wait, stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert process.stdout.readline() == "written\n"
+    sweep(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1, "it is still being written"
+    os.kill(process.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays a zombie
+    sweep(tmp_path)
+    assert not list(tmp_path.iterdir())
+    process.wait()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no file-size limit")
