@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 
 from autoseg.memory import free_ram_gb
-from autoseg.parallel import processes
-from autoseg.parallel.processes import available_cores
+from autoseg.parallel.processes import available_cores, imported_ahead
 
 # A process that imports by itself what it needs takes a second for that. Where it gets less than twice that of work, two are no faster
 # than one and need twice the memory: 100 cases of hippocampus took 10.1 s in two such processes, where 6.8 s were enough for one.
@@ -27,7 +26,7 @@ def worker_count(items: int, memory_gb: float, wanted: int | None = None, *, sec
     """
     if wanted is not None:
         return max(0, min(wanted, items))
-    worth = _WORTH_A_FORK if processes.imported_ahead() else _WORTH_A_PROCESS
+    worth = _WORTH_A_FORK if imported_ahead() else _WORTH_A_PROCESS
     memory, work = 0.8 * free_ram_gb() / max(memory_gb, 1e-3), min(seconds / worth, items)
     return max(1, min(available_cores(), items, int(memory), int(work)))
 
