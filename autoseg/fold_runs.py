@@ -198,7 +198,7 @@ def run_fold(
 def _trials(
     work: Work, plan: Plan, configuration: str, fold: Fold, settings: FoldSettings, probes: Mapping[str, Probe]
 ) -> tuple[Trial, ...]:
-    """Number formats and layouts that were timed, the fastest first: for this configuration's first fold, or now. Without a probe: none."""
+    """Forms of a step that were timed, the fastest first: for this configuration's first fold, or now. Without a probe: none."""
     if configuration in probes:
         return probes[configuration].trials
     if not settings.probe or settings.replay or work.fold(configuration, fold.name).checkpoint.is_file():
@@ -222,7 +222,7 @@ def _fold_plan(
         copy_history(settings.replay, folder, fold, log.warning)
     if folder.replayed.is_file():
         return replayed_plan(plan, configuration, settings.replay or folder.path)
-    chosen = (trials[0].precision, trials[0].memory_layout) if trials else None
+    chosen = trials[0].form if trials else None
     how = {"epochs": settings.epochs, "seconds": seconds, "seed": settings.seed, "device": settings.device}
     return resolved_plan(plan, folder, **how, weights=weights, fastest=chosen)
 

@@ -34,8 +34,8 @@ def kept(work: Work) -> dict[str, Any]:
 def describe(configuration: str, probed: Mapping[str, Any]) -> str:
     """A configuration's entry of forecast.json in words."""
     lines = [
-        f"{configuration}, measured on {probed['device']} with {probed['threads']} threads, {probed['precision']}, "
-        f"{probed['memory_layout']}: {probed['seconds_per_step']:.2f} s a step, {probed['waiting']:.0%} of it waiting for samples "
+        f"{configuration}, measured on {probed['device']} with {probed['threads']} threads, {_form(probed)}: "
+        f"{probed['seconds_per_step']:.2f} s a step, {probed['waiting']:.0%} of it waiting for samples "
         f"({probed['steps']} steps of fold {probed['fold']})",
         f"  an epoch takes {clock(probed['seconds_per_epoch'])}, "
         + (
@@ -49,6 +49,10 @@ def describe(configuration: str, probed: Mapping[str, Any]) -> str:
     if probed["epochs"] and probed["folds"] > 1:
         lines.insert(2, f"  {probed['folds']} folds take about {clock(probed['folds'] * probed['seconds_per_fold'])}")
     if probed["trials"]:
-        tried = ", ".join(f"{t['precision']} {t['memory_layout']} {t['seconds']:.2f} s" for t in probed["trials"])
+        tried = ", ".join(f"{_form(trial)} {trial['seconds']:.2f} s" for trial in probed["trials"])
         lines.append(f"  a step without waiting, by number format and layout: {tried}")
     return "\n".join(lines)
+
+
+def _form(probed: Mapping[str, Any]) -> str:
+    return f"{probed['precision']} {probed['memory_layout']}" + (" compiled" if probed["compile"] else "")

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from autoseg.errors import ResourceError
 from autoseg.files import Work
 from autoseg.forecast_file import describe, keep
 from autoseg.inference.held_out import expected_seconds
@@ -19,7 +20,7 @@ from autoseg.network.device import free_memory_gb
 from autoseg.planning.folds import Fold
 from autoseg.planning.forecast import Task, training_step_gb
 from autoseg.planning.schema import Plan
-from autoseg.training.probe import StepTimes, Trial, candidates, probe_steps, try_out
+from autoseg.training.probe import StepTimes, Trial, candidates, compile_is_open, probe_steps, try_out, with_form
 
 log = logging.getLogger("autoseg")
 
@@ -29,7 +30,7 @@ class Probe:
     """What was measured of one configuration on this machine, and what follows from it.
 
     epochs: at most; None where a budget bounds the run. fold: the one whose cases were used. held_out: cases that it holds out.
-    folds: that this command runs. Times are seconds, memory GB of 2^30 bytes. trials: where the plan left number format or layout open.
+    folds: that this command runs. Times are seconds, memory GB of 2^30 bytes. trials: where the plan left the form of a step open.
     seconds_of_training: for the maximum of epochs, or for what the budget leaves; seconds_of_held_out: of one fold.
     forecast_memory_gb: the plan's forecast for what was measured as peak_memory_gb.
     """
@@ -41,6 +42,7 @@ class Probe:
     folds: int
     precision: str
     memory_layout: str
+    compile: bool
     trials: tuple[Trial, ...]
     steps: int
     seconds_per_step: float
@@ -63,25 +65,32 @@ class Probe:
     def as_json(self) -> dict[str, Any]:
         """As forecast.json holds it, rounded."""
         content = {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(self).items()}
-        trials = [{**asdict(trial), "seconds": round(trial.seconds, 4)} for trial in self.trials]
-        whole = self.seconds_per_fold
+        trials, whole = [trial.as_json() for trial in self.trials], self.seconds_per_fold
         return {**content, "trials": trials, "seconds_per_fold": None if whole is None else round(whole, 1)}
 
 
 def fastest(plan: Plan, configuration: str, fold: Fold, store: Path, *, device: str) -> tuple[Trial, ...]:
-    """Where the plan leaves number format or memory layout to `auto`: all that fit on the machine, the fastest first; else nothing."""
-    part, task, kind, free = (
-        plan.configurations[configuration],
-        Task.of(plan, configuration),
-        torch.device(device).type,
-        free_memory_gb(device),
-    )
-    tried = []
-    for precision, layout in candidates(plan, device):
-        training = plan.training.model_copy(update={"precision": precision, "memory_layout": layout})
-        if training_step_gb(part, training, task, kind) <= free:
-            tried.append((precision, layout))
-    return tuple(try_out(plan, configuration, fold, store, device=device, tried=tried)) if len(tried) > 1 else ()
+    """Where the plan leaves a step's form to `auto`: all forms that fit on the machine, the fastest first; else nothing.
+
+    Compiling takes a minute, so that only the fastest of the others is tried compiled.
+    """
+    tried = [form for form in candidates(plan, device) if _fits(with_form(plan, form), configuration, device)]
+    compiling = compile_is_open(plan, device)
+    if not tried or (len(tried) == 1 and not compiling):
+        return ()
+    trials = try_out(plan, configuration, fold, store, device=device, tried=tried)
+    if compiling:
+        try:
+            trials += try_out(plan, configuration, fold, store, device=device, tried=[trials[0].form._replace(compile=True)])
+        except ResourceError as error:
+            log.warning("Compiled steps were not tried: %s", error)
+    return tuple(sorted(trials, key=lambda trial: trial.seconds))
+
+
+def _fits(plan: Plan, configuration: str, device: str) -> bool:
+    """Whether a step is forecast to fit in what is free on the device."""
+    part, task, kind = plan.configurations[configuration], Task.of(plan, configuration), torch.device(device).type
+    return training_step_gb(part, plan.training, task, kind) <= free_memory_gb(device)
 
 
 def probe(
@@ -118,6 +127,7 @@ def probe(
         folds=folds,
         precision=training.precision,
         memory_layout=training.memory_layout,
+        compile=training.compile,
         trials=trials,
         steps=times.steps,
         seconds_per_step=times.step,

@@ -29,6 +29,7 @@ from autoseg.files import FoldFolder, Work
 from autoseg.fingerprint.types import Fingerprint
 from autoseg.inference.model import CaseResult
 from autoseg.metrics import METRICS, Overlap
+from autoseg.network.precision import StepForm
 from autoseg.planning.folds import Fold, folds_as_json
 from autoseg.planning.recipe import Recipe
 from autoseg.planning.schema import EvaluationPlan, Plan
@@ -198,7 +199,7 @@ def _forms() -> dict[str, dict]:
 
 
 def _probe() -> Probe:
-    trials = (Trial("float32", "channels_last", 1.1), Trial("float32", "contiguous", 1.3))
+    trials = (Trial(StepForm("float32", "channels_last", False), 1.1), Trial(StepForm("float32", "contiguous", False), 1.3))
     return Probe(
         device="cpu",
         threads=2,
@@ -207,6 +208,7 @@ def _probe() -> Probe:
         folds=5,
         precision="float32",
         memory_layout="channels_last",
+        compile=False,
         trials=trials,
         steps=8,
         seconds_per_step=1.2,

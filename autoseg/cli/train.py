@@ -53,7 +53,8 @@ def add_parser(commands: Any) -> None:
         "--probe",
         action="store_true",
         help="before the first epoch time a few real steps, say how long epochs, folds and held-out cases will take and how much memory is "
-        "needed, write WORK/forecast.json, then train; number format and memory layout that are `auto` become the fastest",
+        "needed, write WORK/forecast.json, then train; number format, memory layout and, on a GPU, compiling become the fastest "
+        "where the plan says `auto`",
     )
     parser.add_argument("--trust-code", action="store_true", help="run a network or loss of the plan that lies outside autoseg")
     common.add_device(parser)

@@ -44,8 +44,9 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class ModelSource:
-    """What `load_model` was told: all that another process needs to load the same model."""
+    """How a model was loaded, so that another process loads it too: by `loader`, a function's name to that process, as it was told."""
 
+    loader: Callable[..., Model]
     path: Path
     device: str
     folds: tuple[FoldName, ...] | None
@@ -125,11 +126,8 @@ def _predict_there(source: ModelSource, output: Path, probabilities: bool, files
 @lru_cache(maxsize=1)
 def _model_of(source: ModelSource) -> Model:
     """The model, loaded once in each process."""
-    from autoseg.inference.model import load_model
-
-    return load_model(
-        source.path, device=source.device, folds=source.folds, configurations=source.configurations, trust_code=source.trust_code
-    )
+    told = {"device": source.device, "folds": source.folds, "configurations": source.configurations, "trust_code": source.trust_code}
+    return source.loader(source.path, **told)
 
 
 def _predict_here(model: Model, output: Path, probabilities: bool, progress: Progress | None, files: CaseFiles) -> CaseResult:

@@ -246,7 +246,8 @@ def load_model(
     predictor = make_predictor(loaded.plan, loaded.configuration, [fold.network for fold in loaded.folds], device=device)
     trained_on = {fold.name: fold.trained_on for fold in loaded.folds}
     key = Work(Path(path)).key
-    source = ModelSource(Path(path).resolve(), device, folds and tuple(folds), configurations and tuple(configurations), trust_code)
+    told = (device, folds and tuple(folds), configurations and tuple(configurations), trust_code)
+    source = ModelSource(load_model, Path(path).resolve(), *told)
     about = {"choices": loaded.choices, "key": read_key(key) if key.is_file() else None, "source": source}
     model = Model(loaded.plan, loaded.configuration, predictor, trained_on, loaded.notices, **about)
     return model if len(model.stages) == 1 else _with_first_stage(model, Path(path), device, trust_code)

@@ -56,3 +56,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether it says that the device's or the machine's memory has run out."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or any(words in text for words in ("out of memory", "allocate memory", "not enough memory"))
+
+
+def is_compile_failure(error: BaseException) -> bool:
+    """Whether torch.compile says that it cannot make kernels here: no compiler, no Triton, or a network that it cannot follow."""
+    from torch._dynamo.exc import TorchDynamoException  # loaded already where anything was compiled
+
+    return isinstance(error, TorchDynamoException)

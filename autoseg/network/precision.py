@@ -1,14 +1,24 @@
-"""Number format and memory layout of a training step: what `auto` becomes on this machine, and how it is applied."""
+"""The form in which a training step is computed: what `auto` becomes on this machine, and how it is applied."""
 
 from __future__ import annotations
 
 import contextlib
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from autoseg.errors import ResourceError
+
+
+class StepForm(NamedTuple):
+    """Number format, memory layout, and whether the network's kernels are compiled; plan values without `auto`."""
+
+    precision: str
+    memory_layout: str
+    compile: bool
+
 
 HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -67,6 +77,11 @@ def resolve_memory_layout(layout: str, device: str) -> str:
     if layout != "auto":
         return layout
     return "channels_last" if torch.device(device).type in ("cpu", "cuda") else "contiguous"
+
+
+def resolve_compile(wanted: str | bool) -> bool:
+    """What the plan's `compile` means: `auto` is not compiled, since that takes a minute and a compiler; a probe may find otherwise."""
+    return wanted is True
 
 
 def memory_format(layout: str, dimension: int) -> torch.memory_format:

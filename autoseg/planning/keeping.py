@@ -17,7 +17,8 @@ from autoseg.planning.folds import Fold, Given, few, read_folds, write_folds
 from autoseg.planning.overrides import request
 from autoseg.planning.plan_file import write_plan
 from autoseg.planning.recipe import Recipe
-from autoseg.planning.recipes import list_recipes, load_recipe
+from autoseg.planning.recipe_files import list_recipes
+from autoseg.planning.recipes import load_recipe
 from autoseg.planning.schema import Plan
 from autoseg.planning.splitting import class_presence, extend_folds, given_lists, make_folds
 

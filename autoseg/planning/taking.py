@@ -17,7 +17,7 @@ from autoseg.planning.intensity_steps import Intensity, with_given, without_mask
 from autoseg.planning.overrides import Request
 from autoseg.planning.reasons import reason, times
 from autoseg.planning.recipe import Recipe, Taken
-from autoseg.planning.recipes import list_recipes, load_recipe
+from autoseg.planning.recipe_files import list_recipes, read_recipe
 from autoseg.planning.rules import IntensityRule
 from autoseg.planning.schema import ConfigurationPlan, IntensityPlan, Plan, Reason, StartPlan
 from autoseg.planning.spacing import as_read, median_shape
@@ -25,7 +25,7 @@ from autoseg.planning.spacing import as_read, median_shape
 
 def recipe_from_plan(plan: Plan) -> Recipe:
     """A recipe that plans as `plan` does; rules for what is decided anew are those of its own recipe, or of `auto`."""
-    base = load_recipe(plan.recipe if plan.recipe in list_recipes() else "auto")
+    base = read_recipe(plan.recipe if plan.recipe in list_recipes() else "auto")
     origin = f"the plan of {plan.dataset.name} (recipe {plan.recipe})"
     content = plan.model_dump(mode="json", exclude={"forecast", "reasons", "autoseg_version"})
     labels = plan.dataset.label_set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import starmap
 
 import numpy as np
@@ -49,41 +50,65 @@ def prepare_case(
     Raises:
         PlanError: the plan has no steps for a channel's kind.
     """
-    configuration, orders = configuration.inside(), configuration.transpose or (0, 1, 2)
-    box = nonzero_box(case.image.voxels) if configuration.crop == "nonzero" else whole_box(case.image.grid.shape)
-    grid = case.image.grid
+    configuration = configuration.inside()
+    geometry = _geometry(case, configuration)
+    plans = [_steps(intensity, *each, case.name) for each in zip(channels, kinds, strict=True)]
+    steps = _masked_steps(plans, configuration.normalise_in_mask)
+    crops_label = labels is not None and case.labels is not None and configuration.crop == "nonzero"
+    mask = _inside_mask(case.image.voxels, geometry) if crops_label or _needs_mask(steps) else None
+    mask_after = mask
+    if mask is not None and mask.shape != geometry.shape and _needs_mask([([], after) for _, after in steps]):
+        mask_after = resample_labels(mask.view(np.uint8), geometry.shape, order=0).view(bool)
+    rule = configuration.resampling.image
+    across = across_axis(rule.across, geometry.spacing, geometry.target, configuration.transpose)
+
+    def prepared(
+        channel: np.ndarray, kind: str, known: Mending | None, before: list[IntensityStep], after: list[IntensityStep]
+    ) -> np.ndarray:
+        values = np.array(geometry.cropped(channel), np.float32, order="C")
+        if kind == "hu":
+            mended(values, *(known or mending(channel)), out=values)
+        apply_steps_in_place(before, values, mask=mask)
+        if values.shape != geometry.shape:  # the same shape would only be copied
+            (values,) = resample_image(
+                values[None], geometry.shape, order=rule.order, across=across, order_across=rule.order_across, threads=threads
+            )
+        apply_steps_in_place(after, values, mask=mask_after)
+        return values
+
+    every = zip(case.image.voxels, kinds, mendings or [None] * len(kinds), *zip(*steps, strict=True), strict=True)
+    image = _joined(starmap(prepared, every), len(kinds), geometry.shape)
+    indices = None if labels is None or case.labels is None else _labels(case, configuration, labels, geometry, mask, threads)
+    origin = Origin(case.stored, case.orientation, case.image.grid, geometry.box, configuration.transpose, case.content_key)
+    return PreparedCase(case.name, image, indices, geometry.target, origin)
+
+
+@dataclass(frozen=True)
+class _Geometry:
+    """Where a case's voxels go: cropped to `box`, transposed by `orders`, from `spacing` to `target` mm, where they are of `shape`.
+
+    The last three are in the order inside.
+    """
+
+    box: Box
+    orders: Triple
+    spacing: Sequence[float]
+    target: tuple[float, float, float]
+    shape: Triple
+
+    def cropped(self, volume: np.ndarray) -> np.ndarray:
+        """The part of a volume as read that is wanted, in the order inside: a view."""
+        return volume[box_slices(self.box)].transpose(self.orders)
+
+
+def _geometry(case: Case, configuration: ConfigurationPlan) -> _Geometry:
+    """configuration: in the order inside."""
+    grid, orders = case.image.grid, configuration.transpose or (0, 1, 2)
+    box = nonzero_box(case.image.voxels) if configuration.crop == "nonzero" else whole_box(grid.shape)
     spacing = tuple(grid.spacing[a] for a in orders)
     target = target_spacing(configuration, spacing)
     shape = new_shape([box[a][1] - box[a][0] for a in orders], spacing, target, configuration.resampling.size)
-    plans = [_steps(intensity, *each, case.name) for each in zip(channels, kinds, strict=True)]
-    masked = _masked_steps(plans, configuration.normalise_in_mask)
-    wants_label = labels is not None and case.labels is not None
-    needs_mask = _needs_mask(masked) or (wants_label and configuration.crop == "nonzero")
-    mask = _inside_mask(case.image.voxels, box, orders) if needs_mask else None
-    across = across_axis(configuration.resampling.image.across, spacing, target, configuration.transpose)
-    mask_after = mask
-    if mask is not None and mask.shape != shape and _needs_mask([([], after) for _, after in masked]):
-        mask_after = resample_labels(mask.view(np.uint8), shape, order=0).view(bool)
-    rule, every = configuration.resampling.image, zip(case.image.voxels, kinds, mendings or [None] * len(kinds), masked, strict=True)
-
-    def prepared(
-        channel: np.ndarray, kind: str, known: Mending | None, steps: tuple[list[IntensityStep], list[IntensityStep]]
-    ) -> np.ndarray:
-        values = np.array(channel[box_slices(box)].transpose(orders), np.float32, order="C")
-        if kind == "hu":
-            mended(values, *(known or mending(channel)), out=values)
-        apply_steps_in_place(steps[0], values, mask=mask)
-        if values.shape != shape:  # the same shape would only be copied
-            (values,) = resample_image(
-                values[None], shape, order=rule.order, across=across, order_across=rule.order_across, threads=threads
-            )
-        apply_steps_in_place(steps[1], values, mask=mask_after)
-        return values
-
-    image = _joined(starmap(prepared, every), len(kinds), shape)
-    indices = _labels(case, configuration, labels, box, mask, spacing, target, shape, threads) if wants_label else None
-    origin = Origin(case.stored, case.orientation, grid, box, configuration.transpose, case.content_key)
-    return PreparedCase(case.name, image, indices, target, origin)
+    return _Geometry(box, orders, spacing, target, shape)
 
 
 def _joined(channels: Iterable[np.ndarray], count: int, shape: Triple) -> np.ndarray:
@@ -111,17 +136,14 @@ def _labels(
     case: Case,
     configuration: ConfigurationPlan,
     labels: LabelSet,
-    box: Box,
+    geometry: _Geometry,
     mask: np.ndarray | None,
-    spacing: Sequence[float],
-    target: Sequence[float],
-    shape: Triple,
     threads: int | None,
 ) -> np.ndarray:
     """Class indices on the prepared grid, in the smallest unsigned type; the ignore label is a class like others here."""
     rule = configuration.resampling.labels
-    across = across_axis(rule.across, spacing, target, configuration.transpose)
-    indices = labels.encode(case.labels.voxels[box_slices(box)].transpose(configuration.transpose or (0, 1, 2)))
+    across = across_axis(rule.across, geometry.spacing, geometry.target, configuration.transpose)
+    indices = labels.encode(geometry.cropped(case.labels.voxels))
     kept = smallest_unsigned(len(labels.file_values))
     outside = mask is not None and configuration.crop == "nonzero"
     if outside:  # the peer's class -1 of voxels outside the non-zero mask, here 0 below the others, so that no signed type is needed
@@ -130,7 +152,7 @@ def _labels(
         for plane, inside in zip(indices, mask, strict=True):
             plane[(plane == 1) & ~inside] = 0
     indices = resample_labels(
-        indices, shape, order=rule.order, rule=rule.rule, across=across, order_across=rule.order_across, threads=threads
+        indices, geometry.shape, order=rule.order, rule=rule.rule, across=across, order_across=rule.order_across, threads=threads
     )
     if outside:
         np.maximum(indices, 1, out=indices)
@@ -162,11 +184,11 @@ def _needs_mask(steps: Sequence[tuple[list[IntensityStep], list[IntensityStep]]]
     return any(isinstance(step, ZScore) and step.mask == "nonzero" for pair in steps for part in pair for step in part)
 
 
-def _inside_mask(voxels: np.ndarray, box: Box, orders: Sequence[int]) -> np.ndarray | None:
+def _inside_mask(voxels: np.ndarray, geometry: _Geometry) -> np.ndarray | None:
     """Where any channel is not 0, its holes filled (peer 1.2), in the crop; None where that is everywhere."""
-    mask = np.zeros([high - low for low, high in box], bool)
+    mask = np.zeros([high - low for low, high in geometry.box], bool)
     for channel in voxels:
-        for plane, values in zip(mask, channel[box_slices(box)], strict=True):
+        for plane, values in zip(mask, channel[box_slices(geometry.box)], strict=True):
             plane |= values != 0
     if mask.all():
         return None
@@ -181,4 +203,4 @@ def _inside_mask(voxels: np.ndarray, box: Box, orders: Sequence[int]) -> np.ndar
     encloses[0] = True
     for plane, numbers in zip(mask, outside, strict=True):  # plane by plane: numpy's look-up copies the numbers to 64 bits
         plane[...] = encloses[numbers]
-    return None if mask.all() else np.ascontiguousarray(mask.transpose(orders))
+    return None if mask.all() else np.ascontiguousarray(mask.transpose(geometry.orders))

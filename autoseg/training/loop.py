@@ -29,9 +29,9 @@ from autoseg.training.replay import read_replay
 from autoseg.training.rescue import Collapsed, NotFinite, WentWrong
 from autoseg.training.sampling import tickets
 from autoseg.training.session import Session, Unread
-from autoseg.training.setting import fresh_state, make_setting
+from autoseg.training.setting import Setting, fresh_state, make_setting
 from autoseg.training.start import frozen_now
-from autoseg.training.state import copy_weights
+from autoseg.training.state import TrainingState, copy_weights
 from autoseg.training.step import Batch, Outcome, current_rate, make_batch, read, scalars, train_step
 from autoseg.training.targets import dice, overlap_counts
 from autoseg.training.threads import SampleThreads
@@ -113,19 +113,7 @@ def train_fold(
         setting = checkpoints.begin_or_resume(setting, state, folder, given, message, extending=extend)
         if extend and state.finished:
             checkpoints.extend(setting, state, folder, deadline, message)
-        replay = read_replay(folder.replayed) if folder.replayed.is_file() else None
-        session = Session(
-            setting,
-            state,
-            Clock(setting.training, reached=state.progress, trained=state.seconds, deadline=deadline, replay=replay),
-            folder,
-            interruption,
-            StepLine(setting.title, quiet=quiet),
-            ProgressPicture(folder.history, folder.progress),
-            make_loggers(track, folder.path, epochs=state.epochs, message=message),
-            message,
-            Unread(device),
-        )
+        session = _session(setting, state, folder, interruption, deadline=deadline, quiet=quiet, track=track, message=message)
         try:
             if not (state.finished and folder.weights.is_file()):
                 _train(session, workers, revise)
@@ -138,6 +126,32 @@ def train_fold(
         finally:
             session.line.end()
     return FoldRun(folder, state.epochs, state.step, state.seconds, state.finished)
+
+
+def _session(
+    setting: Setting,
+    state: TrainingState,
+    folder: FoldFolder,
+    interruption: Interruption,
+    *,
+    deadline: float | None,
+    quiet: bool,
+    track: Sequence[str],
+    message: Callable[[str], None],
+) -> Session:
+    replay = read_replay(folder.replayed) if folder.replayed.is_file() else None
+    return Session(
+        setting,
+        state,
+        Clock(setting.training, reached=state.progress, trained=state.seconds, deadline=deadline, replay=replay),
+        folder,
+        interruption,
+        StepLine(setting.title, quiet=quiet),
+        ProgressPicture(folder.history, folder.progress),
+        make_loggers(track, folder.path, epochs=state.epochs, message=message),
+        message,
+        Unread(setting.device),
+    )
 
 
 def _train(session: Session, workers: int, revise: Revise | None) -> None:

@@ -14,11 +14,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from autoseg.memory import GB, PeakRam
-from autoseg.network.precision import autocast, machine_supports, memory_format
+from autoseg.network.precision import StepForm, autocast, machine_supports, memory_format, resolve_compile
 from autoseg.planning.folds import Fold
 from autoseg.planning.schema import Plan
 from autoseg.training.augmentation import in_processes
@@ -34,16 +35,18 @@ from autoseg.training.threads import SampleThreads
 from autoseg.training.workers import SamplePool
 
 FEWEST_STEPS, LEAST_SECONDS, MOST_SECONDS = 6, 8.0, 60.0  # augmentation is drawn: a few samples take many times what the others do
-TRIAL_STEPS, TRIAL_SECONDS = 2, 2.0  # of each number format and layout, whose steps differ little among themselves
+TRIAL_STEPS, TRIAL_SECONDS = 2, 2.0  # of each form, whose steps differ little among themselves
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A number format and memory layout that was tried. seconds: of a step, without waiting for samples."""
+    """A form of a step that was tried. seconds: of a step, without waiting for samples."""
 
-    precision: str
-    memory_layout: str
+    form: StepForm
     seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        return {**self.form._asdict(), "seconds": round(self.seconds, 4)}
 
 
 @dataclass(frozen=True)
@@ -64,27 +67,45 @@ class StepTimes:
     peak_gb: float
 
 
-def candidates(plan: Plan, device: str) -> list[tuple[str, str]]:
-    """What the plan leaves open: every number format that the device has in hardware, with either layout; what is named stays."""
+def candidates(plan: Plan, device: str) -> list[StepForm]:
+    """What the plan leaves open: every number format that the device has in hardware, with either layout; what is named stays.
+
+    None is compiled unless the plan says so; see `compile_is_open`.
+    """
     training = plan.training
     formats = [training.precision]
     if training.precision == "auto":
         shorter = "bfloat16" if machine_supports("bfloat16", device) or torch.device(device).type != "cuda" else "float16"
         formats = ["float32"] + ([shorter] if machine_supports(shorter, device) else [])
     layouts = [training.memory_layout] if training.memory_layout != "auto" else ["contiguous", "channels_last"]
-    return list(itertools.product(formats, layouts))
+    return [StepForm(*pair, resolve_compile(training.compile)) for pair in itertools.product(formats, layouts)]
 
 
-def try_out(plan: Plan, configuration: str, fold: Fold, store: Path, *, device: str, tried: list[tuple[str, str]]) -> list[Trial]:
-    """The pairs of number format and layout with the time of a step in each, the fastest first; all on the same batch."""
+def compile_is_open(plan: Plan, device: str) -> bool:
+    """Whether the fastest form is worth compiling too: on a GPU, where each operation that is not fused reads and writes all memory."""
+    return plan.training.compile == "auto" and torch.device(device).type == "cuda"
+
+
+def with_form(plan: Plan, form: StepForm) -> Plan:
+    """The plan whose steps are computed so."""
+    return plan.model_copy(update={"training": plan.training.model_copy(update=form._asdict())})
+
+
+def try_out(plan: Plan, configuration: str, fold: Fold, store: Path, *, device: str, tried: list[StepForm]) -> list[Trial]:
+    """The forms with the time of a step in each, the fastest first; all on the same batch.
+
+    Raises:
+        ResourceError: one of them takes more memory than there is, or cannot be compiled.
+    """
     with _apart(plan, device):
-        setting = make_setting(_with(plan, *tried[0]), configuration, fold, store, device)
+        setting = make_setting(with_form(plan, tried[0]), configuration, fold, store, device)
         make = SampleMaker(setting.sources)
         samples = [make(Ticket("train", 0, index)) for index in range(setting.configuration.batch_size)]
         trials = []
-        for precision, layout in tried:
-            own = replace(setting, precision=precision, layout=memory_format(layout, setting.configuration.network.dimension))
-            trials.append(Trial(precision, layout, _seconds_of(own, make_batch(own, samples))))
+        for form in tried:
+            layout = memory_format(form.memory_layout, setting.configuration.network.dimension)
+            own = replace(setting, precision=form.precision, layout=layout, compile=form.compile)
+            trials.append(Trial(form, _seconds_of(own, make_batch(own, samples))))
             _clear(device)
     return sorted(trials, key=lambda trial: trial.seconds)
 
@@ -161,11 +182,6 @@ def _seconds_of_looking(setting: Setting, state: TrainingState, batch: Batch) ->
         float(setting.plain_loss(logits, batch.target, batch.present)[0])
         took = time.monotonic() - began
     return took
-
-
-def _with(plan: Plan, precision: str, layout: str) -> Plan:
-    training = plan.training.model_copy(update={"precision": precision, "memory_layout": layout})
-    return plan.model_copy(update={"training": training})
 
 
 @contextlib.contextmanager

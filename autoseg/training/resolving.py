@@ -8,19 +8,19 @@ from typing import Any
 
 from autoseg.errors import PlanError
 from autoseg.files import FoldFolder
-from autoseg.network.precision import resolve_memory_layout, resolve_precision
+from autoseg.network.precision import StepForm, resolve_compile, resolve_memory_layout, resolve_precision
 from autoseg.planning.keeping import disagreement
 from autoseg.planning.plan_file import read_plan
-from autoseg.planning.schema import Plan
+from autoseg.planning.schema import Plan, TrainingPlan
 
 # what a fold keeps from its beginning, unless a switch says otherwise
-_KEPT = ("epochs", "budget_seconds", "seed", "precision", "memory_layout", "start")
+_KEPT = ("epochs", "budget_seconds", "seed", "precision", "memory_layout", "compile", "start")
 # what says why or for how long, but not how a fold is trained
 _APART = {
     *("reasons", "forecast", "autoseg_version", "created_from", "made_for", "recipe", "recipe_options", "default_configurations"),
     *("prediction", "postprocessing", "evaluation", "folds"),
 }
-_FREE = ("training.budget_seconds", "training.start.transfer", "training.checkpoint_minutes")
+_FREE = ("training.budget_seconds", "training.start.transfer", "training.checkpoint_minutes", "training.compile")
 
 
 def resolved_plan(
@@ -32,16 +32,16 @@ def resolved_plan(
     seed: int | None,
     device: str,
     weights: str | None = None,
-    fastest: tuple[str, str] | None = None,
+    fastest: StepForm | None = None,
 ) -> Plan:
     """The plan that a fold is trained by. A fold that was begun keeps what was resolved for it, unless a switch says otherwise.
 
     Args:
         epochs, seed: instead of the plan's.
         seconds: the fold's share of a budget, held-out cases included; it takes the place of the epochs.
-        device: the torch device that trains; precision and layout are resolved for it.
+        device: the torch device that trains; precision, layout and compiling are resolved for it.
         weights: content key of given weights to start from.
-        fastest: what a probe found to be the fastest precision and layout, for those that are `auto`; None: by rule.
+        fastest: the form of a step that a probe found to be the fastest; None: by rule where the plan says `auto`.
 
     Raises:
         ResourceError: the device lacks the planned precision.
@@ -50,9 +50,10 @@ def resolved_plan(
     if folder.checkpoint.is_file() and folder.plan.is_file():
         begun = read_plan(folder.plan).training
         resolved: dict[str, Any] = {key: getattr(begun, key) for key in _KEPT}
+        if training.compile != "auto":  # it changes no result but for rounding, and a machine may lack the compiler
+            resolved |= {"compile": training.compile}
     else:
-        precision, layout = fastest or (training.precision, training.memory_layout)
-        resolved = {"precision": resolve_precision(precision, device), "memory_layout": resolve_memory_layout(layout, device)}
+        resolved = _step_form(training, device)._asdict() if fastest is None else fastest._asdict()
     if epochs is not None:
         resolved |= {"epochs": epochs, "budget_seconds": None}
     if seconds is not None:
@@ -63,6 +64,12 @@ def resolved_plan(
         start = resolved.get("start", training.start)
         resolved |= {"start": start.model_copy(update={"weights": weights})}
     return plan.model_copy(update={"training": training.model_copy(update=resolved)})
+
+
+def _step_form(training: TrainingPlan, device: str) -> StepForm:
+    """By rule; nothing is timed."""
+    precision, layout = resolve_precision(training.precision, device), resolve_memory_layout(training.memory_layout, device)
+    return StepForm(precision, layout, resolve_compile(training.compile))
 
 
 def replayed_plan(plan: Plan, configuration: str, source: Path) -> Plan:

@@ -12,7 +12,7 @@ import torch
 from autoseg.data.labels import LabelSet
 from autoseg.errors import PlanError
 from autoseg.network import build
-from autoseg.network.precision import grad_scaler, memory_format, resolve_memory_layout, resolve_precision
+from autoseg.network.precision import grad_scaler, memory_format, resolve_compile, resolve_memory_layout, resolve_precision
 from autoseg.planning.folds import Fold
 from autoseg.planning.schema import ConfigurationPlan, Plan, TrainingPlan
 from autoseg.preprocessing.store import open_case
@@ -31,7 +31,7 @@ class Setting:
     """One fold's training, as planned.
 
     configuration: with triples in the order inside.
-    precision, layout: resolved for `device`.
+    precision, layout, compile: resolved for `device`.
     loss: of the network in training mode. plain_loss: of one output.
     held_out_batches: patches looked at after each epoch, in batches.
     """
@@ -43,6 +43,7 @@ class Setting:
     device: str
     precision: str
     layout: torch.memory_format
+    compile: bool
     labels: LabelSet
     form: TargetForm
     loss: Loss
@@ -80,6 +81,7 @@ def make_setting(plan: Plan, name: str, fold: Fold, store: Path, device: str) ->
         device=device,
         precision=resolve_precision(training.precision, device),
         layout=memory_format(resolve_memory_layout(training.memory_layout, device), configuration.network.dimension),
+        compile=resolve_compile(training.compile),
         labels=labels,
         form=TargetForm(labels, outputs),
         loss=deep_supervision_loss(plain),
@@ -100,6 +102,8 @@ def fresh_state(setting: Setting) -> TrainingState:
         deep_supervision=training.deep_supervision,
     )
     network = network.to(setting.device).to(memory_format=setting.layout)
+    if setting.compile:
+        network.compile()  # in place, at its first call: names of weights stay
     return TrainingState(
         network=network,
         optimiser=make_optimiser(training.optimiser, network.parameters(), fused=torch.device(setting.device).type == "cuda"),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from autoseg.errors import ResourceError
-from autoseg.network.device import is_out_of_memory
+from autoseg.network.device import is_compile_failure, is_out_of_memory
 from autoseg.network.precision import autocast
 from autoseg.training.optimisation import clip_gradients, learning_rate
 from autoseg.training.patches import Sample
@@ -112,12 +112,17 @@ def train_step(setting: Setting, state: TrainingState, batch: Batch, message: Ca
 
     Raises:
         NotFinite: on a CPU: the loss is no number; no weight has changed.
-        ResourceError: a single sample does not fit in memory.
+        ResourceError: a single sample does not fit in memory; the network cannot be compiled.
     """
     while True:
         try:
             return _step(setting, state, batch)
         except (RuntimeError, MemoryError) as error:
+            if setting.compile and is_compile_failure(error):
+                raise ResourceError(
+                    f"{setting.title}: torch cannot compile the network on this machine ({str(error).splitlines()[0]})",
+                    remedy="Install what it asks for (a C++ compiler; for CUDA Triton), or plan with --set training.compile=false",
+                ) from error
             if not is_out_of_memory(error):
                 raise
             said = str(error).splitlines()[0] if str(error) else type(error).__name__

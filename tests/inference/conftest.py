@@ -175,6 +175,7 @@ PLAN = {
         "start": {"weights": None, "freeze_epochs": 0, "transfer": None},
         "precision": "float32",
         "memory_layout": "contiguous",
+        "compile": False,
         "deterministic": False,
         "seed": 1,
         "checkpoint_minutes": 5.0,

@@ -11,7 +11,8 @@ import pytest
 from autoseg.errors import PlanError
 from autoseg.planning.plan_file import read_plan, write_plan
 from autoseg.planning.recipe import merged
-from autoseg.planning.recipes import list_recipes, load_recipe
+from autoseg.planning.recipe_files import list_recipes
+from autoseg.planning.recipes import load_recipe
 
 
 def edited(path, change):

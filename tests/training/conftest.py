@@ -101,6 +101,7 @@ def plan_content(dimension: int, channels: int, regions: bool) -> dict[str, Any]
             "start": {"weights": None, "freeze_epochs": 0, "transfer": None},
             "precision": "float32",
             "memory_layout": "channels_last",
+            "compile": False,
             "deterministic": False,
             "seed": 0,
             "checkpoint_minutes": 5,

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from autoseg.errors import ResourceError
 from autoseg.training import loop, setting, step
 
 
@@ -127,3 +128,28 @@ def test_the_same_gradients_whatever_the_layout(make_fold):
         found[layout] = {name: parameter.grad.clone() for name, parameter in state.network.named_parameters()}
     for name, gradient in found["contiguous"].items():
         torch.testing.assert_close(found["channels_last"][name], gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_the_same_training_with_compiled_steps(make_fold, monkeypatch):
+    """Compiled by torch, but without a C++ compiler, which a machine may lack: kernels are torch's own, the graphs compiled ones."""
+    real, graphs = torch.nn.Module.compile, []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: graphs.append(self) or real(self, backend="aot_eager"))
+    weights = {}
+    for compiled in (False, True):
+        made = plain(make_fold(), f"compile_{compiled}", compile=compiled, deep_supervision=True)
+        assert made.train().finished
+        weights[compiled] = made.weights()
+    assert len(graphs) == 1 and weights[True].keys() == weights[False].keys()
+    for name, weight in weights[False].items():
+        torch.testing.assert_close(weights[True][name], weight, rtol=1e-3, atol=1e-5)
+
+
+def test_a_network_that_cannot_be_compiled_is_refused_with_a_remedy(make_fold, monkeypatch):
+    def broken(graph, inputs):
+        raise OSError("no compiler")
+
+    real = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: real(self, backend=broken))
+    with pytest.raises(ResourceError, match="cannot compile the network") as refused:
+        plain(make_fold(), "broken", compile=True).train()
+    assert "training.compile=false" in refused.value.remedy

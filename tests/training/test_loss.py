@@ -243,6 +243,17 @@ def test_top_k_is_the_mean_over_the_hardest_voxels_of_the_batch():
         assert float(parts["cross_entropy"]) == pytest.approx(float(each.sort(descending=True).values[:number].mean()), rel=1e-5)
 
 
+def test_top_k_is_a_share_of_the_annotated_voxels():
+    logits, target = example(shape=(5, 10))
+    target[:, :3] = 9
+    losses = torch.nn.functional.cross_entropy(logits, target, reduction="none", ignore_index=9)[target != 9]
+    for share, number in ((0.3, 12), (1.0, 40), (0.001, 1)):
+        _, parts = tversky_cross_entropy(logits, target, top_k=share, ignore=9)
+        assert float(parts["cross_entropy"]) == pytest.approx(float(losses.sort(descending=True).values[:number].mean()), rel=1e-5)
+    _, parts = tversky_cross_entropy(logits, torch.full_like(target, 9), top_k=0.3, ignore=9)
+    assert float(parts["cross_entropy"]) == 0
+
+
 def test_power_keeps_a_finite_gradient_where_the_prediction_is_perfect():
     target = torch.zeros(1, 8, dtype=torch.long)
     logits = torch.tensor([200.0, 0.0]).view(1, 2, 1).repeat(1, 1, 8).requires_grad_()

@@ -7,10 +7,14 @@ import time
 import pytest
 import torch
 
+from autoseg import probing
 from autoseg.errors import ResourceError
 from autoseg.network import precision
+from autoseg.network.precision import StepForm
 from autoseg.training import probe, room
-from autoseg.training.probe import candidates, probe_steps, try_out
+from autoseg.training.probe import Trial, candidates, probe_steps, try_out
+
+CONTIGUOUS, CHANNELS_LAST = StepForm("float32", "contiguous", False), StepForm("float32", "channels_last", False)
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +61,7 @@ def test_the_run_is_the_same_with_and_without(make_fold):
     torch.manual_seed(11)
     before = torch.get_rng_state()
     probed(other)
-    try_out(other.plan, "net", other.fold, other.store, device="cpu", tried=[("float32", "contiguous")])
+    try_out(other.plan, "net", other.fold, other.store, device="cpu", tried=[CONTIGUOUS])
     assert torch.equal(torch.get_rng_state(), before)
     assert not other.folder.path.exists()
     other.train()
@@ -68,20 +72,42 @@ def test_the_run_is_the_same_with_and_without(make_fold):
 def test_what_is_auto_is_tried_and_what_is_named_stays(make_fold, monkeypatch):
     plan = make_fold().again("auto", precision="auto", memory_layout="auto").plan
     monkeypatch.setattr(precision, "cpu_features", lambda: frozenset())
-    assert candidates(plan, "cpu") == [("float32", "contiguous"), ("float32", "channels_last")]
+    assert candidates(plan, "cpu") == [CONTIGUOUS, CHANNELS_LAST]
     monkeypatch.setattr(precision, "cpu_features", lambda: frozenset({"amx_bf16"}))
-    assert {p for p, _ in candidates(plan, "cpu")} == {"float32", "bfloat16"} and len(candidates(plan, "cpu")) == 4
+    assert {form.precision for form in candidates(plan, "cpu")} == {"float32", "bfloat16"} and len(candidates(plan, "cpu")) == 4
     named = make_fold().again("named", precision="float32", memory_layout="contiguous").plan
-    assert candidates(named, "cpu") == [("float32", "contiguous")]
+    assert candidates(named, "cpu") == [CONTIGUOUS]
 
 
 def test_trials_come_fastest_first(make_fold, monkeypatch):
     made = make_fold()
     seconds = {torch.contiguous_format: 2.0, torch.channels_last_3d: 1.0}
     monkeypatch.setattr(probe, "_seconds_of", lambda setting, batch: seconds[setting.layout])
-    tried = [("float32", "contiguous"), ("float32", "channels_last")]
-    trials = try_out(made.plan, "net", made.fold, made.store, device="cpu", tried=tried)
-    assert [(t.memory_layout, t.seconds) for t in trials] == [("channels_last", 1.0), ("contiguous", 2.0)]
+    trials = try_out(made.plan, "net", made.fold, made.store, device="cpu", tried=[CONTIGUOUS, CHANNELS_LAST])
+    assert [(t.form, t.seconds) for t in trials] == [(CHANNELS_LAST, 1.0), (CONTIGUOUS, 2.0)]
+
+
+def test_of_a_gpu_the_fastest_form_is_tried_compiled_too_and_left_out_where_it_cannot_be(make_fold, monkeypatch, caplog):
+    made = make_fold().again("auto", precision="float32", memory_layout="auto", compile="auto")
+    seconds = {CONTIGUOUS: 2.0, CHANNELS_LAST: 1.0, CHANNELS_LAST._replace(compile=True): 0.5}
+
+    def timed(plan, configuration, fold, store, *, device, tried):
+        if tried[0].compile and not works:
+            raise ResourceError("torch cannot compile", remedy="Install a compiler")
+        return sorted((Trial(form, seconds[form]) for form in tried), key=lambda trial: trial.seconds)
+
+    monkeypatch.setattr(probing, "try_out", timed)
+    monkeypatch.setattr(probing, "free_memory_gb", lambda device: 100.0)
+
+    def forms(plan=made.plan, device="cuda"):
+        return [trial.form for trial in probing.fastest(plan, "net", made.fold, made.store, device=device)]
+
+    works = True
+    assert forms() == [CHANNELS_LAST._replace(compile=True), CHANNELS_LAST, CONTIGUOUS]
+    assert forms(device="cpu") == [CHANNELS_LAST, CONTIGUOUS]
+    assert not any(form.compile for form in forms(made.again("named", memory_layout="auto", compile=False).plan))
+    works = False
+    assert forms() == [CHANNELS_LAST, CONTIGUOUS] and "cannot compile" in caplog.text
 
 
 def test_training_that_does_not_fit_is_refused_with_figures_and_remedy(make_fold, monkeypatch):

@@ -5,6 +5,7 @@ Nothing is read but names and dataset.json; of an export, and of the first case 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +86,7 @@ def open_dataset(folder: Path, *, choices: Choices | None = None, key: Key | Non
         cases, problems = settle(found, len(channels))
         cases, key = [with_series(files, choices) for files in cases], None
     if not cases:
-        why = f"first of {len(problems)} problems: {problems[0].case}: {problems[0].message}" if problems else f"it holds {listing(folder)}"
-        raise DatasetError(
-            f"its layout is that of {layout}, but no case has both image and label map ({why})",
-            file=folder,
-            remedy="Put an image and a label map of the same name into the folders",
-        )
+        raise _no_case(folder, layout, problems)
     _require_known_cases(about, found, folder)
     if choices.series and not any(files.series for files in cases):
         message = "--series chooses among DICOM series, and no case has any"
@@ -112,6 +108,15 @@ def open_dataset(folder: Path, *, choices: Choices | None = None, key: Key | Non
         (*problems, *unknown, *_unknown_kinds(about, found)),
         choices,
         key,
+    )
+
+
+def _no_case(folder: Path, layout: str, problems: Sequence[Problem]) -> DatasetError:
+    why = f"first of {len(problems)} problems: {problems[0].case}: {problems[0].message}" if problems else f"it holds {listing(folder)}"
+    return DatasetError(
+        f"its layout is that of {layout}, but no case has both image and label map ({why})",
+        file=folder,
+        remedy="Put an image and a label map of the same name into the folders",
     )
 
 

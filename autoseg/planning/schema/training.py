@@ -134,6 +134,9 @@ class TrainingPlan(Part):
     start: StartPlan
     precision: Literal["auto", "float32", "bfloat16", "float16"]
     memory_layout: Literal["auto", "contiguous", "channels_last"]
+    compile: Literal["auto"] | bool = Field(
+        description="Whether torch.compile makes kernels of its own for the network's steps; auto: only where `--probe` finds them faster."
+    )
     deterministic: bool = Field(description="Only such GPU kernels as give the same result each time; slower. A CPU repeats itself anyway.")
     seed: int = Field(ge=0)
     checkpoint_minutes: Positive

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from autoseg.errors import PlanError
 from autoseg.planning.schema import AugmentationPlan, TransformPlan
 from autoseg.training.augmentation.mirroring import Sides
 from autoseg.training.sampling import PatchPlace
@@ -31,7 +30,6 @@ RANGES: dict[str, tuple[str, ...]] = {
     "low_resolution": ("factor",),
 }
 _LOOK_AROUND = frozenset({"contrast", "gamma", "blur", "low_resolution"})  # what a voxel becomes depends on others
-_ORDERS = {"image": (0, 1, 3), "labels": (0, 1)}
 
 
 @dataclass(frozen=True)
@@ -122,39 +120,6 @@ class Change:
     values: tuple[float | tuple[float, float, float] | None, ...]
     invert: bool = False
     seed: int = 0
-
-
-def check(plan: AugmentationPlan) -> None:
-    """Whether every transform names the ranges that it draws from, and the backend can do what is asked.
-
-    Raises:
-        PlanError: a range is missing or unknown; a spline order that the native backend lacks; a plug-in that isn't there;
-            batchgenerators on another device.
-    """
-    for number, transform in enumerate(plan.transforms):
-        wanted, found = set(RANGES[transform.do]), set(transform.ranges)
-        fewer_axes = transform.do == "rotate" and found and found < wanted
-        if found != wanted and not fewer_axes:
-            raise PlanError(
-                f"training.augmentation.transforms.{number} ({transform.do}) has ranges {sorted(found)}, it draws from {sorted(wanted)}",
-                remedy="Name exactly these ranges, each as [lowest, highest]",
-            )
-    for (what, orders), order in zip(_ORDERS.items(), plan.interpolation, strict=True):
-        if plan.backend == "native" and order not in orders:
-            raise PlanError(
-                f"training.augmentation.interpolation asks for order {order} of the {what}; the native backend has {list(orders)}",
-                remedy="Choose one of these, or backend batchgenerators",
-            )
-    if plan.plug_ins:
-        from autoseg.training.augmentation.batchgenerators_backend import plugged_class
-
-        for plug_in in plan.plug_ins:
-            plugged_class(plug_in)
-    if plan.device == "training" and in_processes(plan):
-        raise PlanError(
-            "training.augmentation.device is training, but batchgenerators' transforms work on the CPU only",
-            remedy="Set device cpu, or backend native and no plug_ins",
-        )
 
 
 def in_processes(plan: AugmentationPlan) -> bool:
