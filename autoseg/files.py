@@ -200,7 +200,7 @@ def appears_whole(path: Path, *, durable: bool = True) -> Iterator[Path]:
         durable: whether it must outlive a power failure; what can be made again need not wait for the disk.
 
     Raises:
-        ResourceError: the disk is full or a file-size limit was hit; nothing half-written stays.
+        ResourceError: the disk is full, a file-size limit was hit, or the folder was taken away; nothing half-written stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{_process()}-{uuid.uuid4().hex[:8]}.{path.name}")
@@ -213,6 +213,10 @@ def appears_whole(path: Path, *, durable: bool = True) -> Iterator[Path]:
         if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
             raise ResourceError(
                 f"no room to write it ({error.strerror})", file=path, remedy="Free disk space and run the same command again"
+            ) from error
+        if not path.parent.is_dir():
+            raise ResourceError(
+                "its folder was deleted or moved while it was written", file=path, remedy="Leave WORK as it is while a command runs"
             ) from error
         raise
     finally:

@@ -27,7 +27,7 @@ from autoseg.evaluation.predictions import case_summary
 from autoseg.evaluation.scores import CaseScores, ClassScores, FoldScores, scores_as_json
 from autoseg.files import FoldFolder, Work
 from autoseg.fingerprint.types import Fingerprint
-from autoseg.inference.model import CaseResult
+from autoseg.inference.results import CaseResult
 from autoseg.metrics import METRICS, Overlap
 from autoseg.network.precision import StepForm
 from autoseg.planning.folds import Fold, folds_as_json

@@ -6,6 +6,7 @@ import errno
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,6 +51,14 @@ def test_what_a_killed_process_left_is_swept_also_before_its_parent_asks_how_it_
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no file-size limit")
+def test_a_folder_that_is_taken_away_meanwhile_is_named(tmp_path):
+    path = tmp_path / "work" / "result.txt"
+    with pytest.raises(ResourceError, match="deleted or moved") as caught, appears_whole(path) as beside:
+        beside.write_text("new")
+        shutil.rmtree(path.parent)
+    assert "result.txt" in str(caught.value)
+
+
 def test_a_file_size_limit_is_no_room_either(tmp_path):
     import resource
     import signal

@@ -10,7 +10,7 @@ from autoseg.errors import PlanError, Problem
 from autoseg.files import read_json, write_json
 
 if TYPE_CHECKING:  # processes that score import this room, and need not pay for torch
-    from autoseg.inference.model import CaseResult
+    from autoseg.inference.results import CaseResult
 
 
 def write_summary(folder: Path, results: Iterable[CaseResult], configuration: str, folds: Sequence[int | str]) -> None:

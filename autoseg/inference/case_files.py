@@ -7,21 +7,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from autoseg.data.case import CaseFiles, Volume
+from autoseg.data.case import Case, CaseFiles, Volume
+from autoseg.data.choices import Choices
 from autoseg.data.folders.layouts import find_inputs
 from autoseg.data.key import KEY_NAME, Key, read_key, write_key
 from autoseg.data.names import PICTURE_ENDINGS, TIFF_ENDINGS, split_ending
 from autoseg.data.reading import read_case
 from autoseg.data.writing import LOSSY_ENDINGS, write_labels, write_volume
 from autoseg.errors import AutosegError, ModelError, Problem, ResourceError
+from autoseg.inference.loading import FoldName
+from autoseg.inference.results import CaseResult, Prediction
 from autoseg.network.device import is_out_of_memory
 from autoseg.parallel import map_cases, require_shared
-
-if TYPE_CHECKING:
-    from autoseg.inference.loading import FoldName
-    from autoseg.inference.model import Model, Prediction
+from autoseg.planning.schema import Plan
 
 VOLUME_ENDINGS = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr")
 """Endings of volumes that label maps are written with too."""
@@ -30,28 +30,26 @@ Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class CaseResult:
-    """What became of one case: its label map at `output`, or the error that kept it from one."""
-
-    case: str
-    output: Path | None
-    error: Problem | None
-    seconds: float
-    content_key: str | None = None
-    trained_on: tuple[FoldName, ...] = ()
-    warnings: tuple[Problem, ...] = ()
-
-
-@dataclass(frozen=True)
 class ModelSource:
     """How a model was loaded, so that another process loads it too: by `loader`, a function's name to that process, as it was told."""
 
-    loader: Callable[..., Model]
+    loader: Callable[..., CaseModel]
     path: Path
     device: str
     folds: tuple[FoldName, ...] | None
     configurations: tuple[str, ...] | None
     trust_code: bool
+
+
+class CaseModel(Protocol):
+    """What a model must have so that cases in files can be predicted with it; see `autoseg.inference.model.Model`."""
+
+    plan: Plan
+    choices: Choices
+    key: Key | None
+    source: ModelSource | None
+
+    def predict_case(self, case: Case, *, probabilities: bool, progress: Callable[[int, int], None] | None) -> Prediction: ...
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ class Elsewhere:
 
 
 def predict_case_files(
-    model: Model, inputs: Sequence[Path], output: Path, *, probabilities: bool, elsewhere: Elsewhere, progress: Progress | None
+    model: CaseModel, inputs: Sequence[Path], output: Path, *, probabilities: bool, elsewhere: Elsewhere, progress: Progress | None
 ) -> Iterator[CaseResult]:
     """A result for each case of `inputs`, as they finish; see `Model.predict_files`."""
     if not elsewhere.is_here:
@@ -95,7 +93,7 @@ def predict_case_files(
         yield outcome.value if outcome.error is None else CaseResult(outcome.item.case, None, Problem.of(outcome.error), 0.0)
 
 
-def _found(model: Model, path: Path, output: Path) -> tuple[list[CaseFiles], list[Problem]]:
+def _found(model: CaseModel, path: Path, output: Path) -> tuple[list[CaseFiles], list[Problem]]:
     """The cases of one input, and what keeps others from being cases; numbers given to cases of an export are written to OUTPUT."""
     channels, numbers = len(model.plan.dataset.channels), _numbers(model, output)
     found, problems, key = find_inputs(path, channels, choices=model.choices, key=numbers)
@@ -103,7 +101,7 @@ def _found(model: Model, path: Path, output: Path) -> tuple[list[CaseFiles], lis
     return found, [problem for problem in problems if problem.severity == "error"]
 
 
-def _numbers(model: Model, output: Path) -> Key | None:
+def _numbers(model: CaseModel, output: Path) -> Key | None:
     """The numbers that cases of a DICOM export have in WORK, and those that OUTPUT has given to others; None if there are none."""
     known, others = model.key, read_key(output / KEY_NAME)
     if known is None:
@@ -111,7 +109,7 @@ def _numbers(model: Model, output: Path) -> Key | None:
     return Key({**known.patients, **others.patients}, {**known.cases, **others.cases})
 
 
-def _keep_new_numbers(model: Model, key: Key, cases: Sequence[str], output: Path) -> None:
+def _keep_new_numbers(model: CaseModel, key: Key, cases: Sequence[str], output: Path) -> None:
     """Write whom the numbers stand for that WORK doesn't know."""
     known = model.key.cases if model.key else {}
     fresh = key.of_cases([case for case in {*cases, *read_key(output / KEY_NAME).cases} if case not in known])
@@ -124,13 +122,13 @@ def _predict_there(source: ModelSource, output: Path, probabilities: bool, files
 
 
 @lru_cache(maxsize=1)
-def _model_of(source: ModelSource) -> Model:
+def _model_of(source: ModelSource) -> CaseModel:
     """The model, loaded once in each process."""
     told = {"device": source.device, "folds": source.folds, "configurations": source.configurations, "trust_code": source.trust_code}
     return source.loader(source.path, **told)
 
 
-def _predict_here(model: Model, output: Path, probabilities: bool, progress: Progress | None, files: CaseFiles) -> CaseResult:
+def _predict_here(model: CaseModel, output: Path, probabilities: bool, progress: Progress | None, files: CaseFiles) -> CaseResult:
     began = time.monotonic()
     told = None if progress is None else lambda done, count: progress(files.case, done, count)
     try:
@@ -142,7 +140,7 @@ def _predict_here(model: Model, output: Path, probabilities: bool, progress: Pro
 
 
 def _one_case(
-    model: Model, files: CaseFiles, output: Path, probabilities: bool, progress: Callable[[int, int], None] | None
+    model: CaseModel, files: CaseFiles, output: Path, probabilities: bool, progress: Callable[[int, int], None] | None
 ) -> tuple[Path, Prediction]:
     about = model.plan.dataset
     case = read_case(files, len(about.channels), orientation=about.orientation, regrid=about.regrid)

@@ -18,34 +18,18 @@ from autoseg.errors import ChannelError, GridError, IntensityError, ModelError, 
 from autoseg.files import Work
 from autoseg.fingerprint.kinds import kind_for_case
 from autoseg.geometry import Grid
-from autoseg.inference.case_files import CaseResult, Elsewhere, ModelSource, predict_case_files
+from autoseg.inference.case_files import Elsewhere, ModelSource, predict_case_files
 from autoseg.inference.first_stage import first_stage_change
 from autoseg.inference.loading import FoldName, load_folder
 from autoseg.inference.postprocessing import apply_postprocessing
 from autoseg.inference.predictor import Predictor, Progress, make_predictor
+from autoseg.inference.results import CaseResult, Prediction
 from autoseg.inference.room import require_memory
 from autoseg.network.device import resolve_device
 from autoseg.planning.keeping import disagreement
 from autoseg.planning.schema import Plan
 from autoseg.preprocessing.prepare import prepare_case
 from autoseg.preprocessing.previous_stage import on_prepared_grid
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model says about one image.
-
-    labels: the label map in file values, on the image's own grid.
-    probabilities: float32 (output, z, y, x) on the same grid, if asked for; outputs are background and classes, or regions.
-    trained_on: the folds that were trained on this image.
-    warnings: what the user should know about it.
-    """
-
-    labels: LabelMap
-    probabilities: np.ndarray | None
-    content_key: str
-    trained_on: tuple[FoldName, ...]
-    warnings: tuple[Problem, ...]
 
 
 @dataclass(frozen=True)

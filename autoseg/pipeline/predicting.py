@@ -9,7 +9,8 @@ from pathlib import Path
 
 from autoseg.errors import Problem
 from autoseg.evaluation.predictions import write_summary
-from autoseg.inference.model import CaseResult, Model, load_model
+from autoseg.inference.model import Model, load_model
+from autoseg.inference.results import CaseResult
 from autoseg.progress import bar
 
 log = logging.getLogger("autoseg")
