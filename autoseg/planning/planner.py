@@ -17,6 +17,7 @@ from autoseg.planning.figures import Figures, from_fingerprint
 from autoseg.planning.fold_rules import plan_folds
 from autoseg.planning.forecast import forecast
 from autoseg.planning.intensity import plan_intensity
+from autoseg.planning.norm import with_norm
 from autoseg.planning.reasons import reason
 from autoseg.planning.recipe import Recipe
 from autoseg.planning.schema import ConfigurationPlan, DatasetPlan, MadeFor, OriginalMedian, Plan, Reason
@@ -46,6 +47,7 @@ def decide(figures: Figures, recipe: Recipe, *, made_for: MadeFor, options: dict
     recipe = overrides.recipe_with(recipe.for_device(machine.device), wanted)
 
     if recipe.taken is None:
+        recipe = with_norm(recipe, figures)
         configurations, reasons = plan_configurations(figures, recipe, machine, wanted)
         intensity, masks, why_intensity = plan_intensity(figures, recipe.rules.intensity, recipe.values.configuration.crop, wanted)
     else:

@@ -106,6 +106,15 @@ class BlocksRule(Part):
     residual_unet: StageBlocks
 
 
+class NormRule(Part):
+    """When a recipe's batch norm becomes instance norm."""
+
+    batch_from_cases: Count | None = Field(
+        description="With fewer cases, unless all of them are CT: statistics learnt from few images of arbitrary units do not hold for "
+        "others; null: never."
+    )
+
+
 class ConfigurationsRule(Part):
     """Which configurations are made, and which one is trained unasked."""
 
@@ -169,6 +178,7 @@ class Rules(Part):
     patch: Annotated[MemoryPatch | FixedPatch, Field(discriminator="rule")]
     topology: Annotated[PoolingTopology | FixedTopology, Field(discriminator="rule")]
     blocks: BlocksRule
+    norm: NormRule
     configurations: ConfigurationsRule
     intensity: IntensityRule
     sides: SidesRule

@@ -35,6 +35,24 @@ def test_a_cpu_gets_a_plan_that_it_trains_in_reasonable_time(planned):
     assert planned(device="cpu", memory_gb=64, **THIN).configurations == here.configurations  # time bounds a CPU, not its RAM
 
 
+@pytest.mark.parametrize(
+    ("data", "settings", "norm", "why"),
+    [
+        ((29, "arbitrary"), {}, "instance", "29 cases are too few"),
+        ((30, "arbitrary"), {}, "batch", "30 cases teach"),
+        ((10, "hu"), {}, "batch", "All images are CT"),
+        ((29, "arbitrary"), {"network.norm.name": "batch"}, "batch", "You gave it"),
+    ],
+)
+def test_a_cpus_batch_norm_needs_cases_enough_or_calibrated_images(planned, data, settings, norm, why):
+    cases, kind = data
+    names = [f"case_{number:02d}" for number in range(cases)]
+    plan = planned(device="cpu", names=names, kinds=[kind] * cases, channels=("image",), settings=settings, **THIN)
+    assert plan.configurations["3d_fullres"].network.norm.name == norm
+    said = [r for r in plan.reasons if r.decision == "configurations.3d_fullres.network.norm.name"]
+    assert len(said) == 1 and said[0].value == norm and said[0].because.startswith(why)
+
+
 def test_memory_that_nothing_fits_in_is_refused(planned):
     with pytest.raises(ResourceError, match="memory"):
         planned(device="cuda", memory_gb=1e-4, **THIN)
