@@ -87,6 +87,7 @@ elif where == "before the weights":
 
 torch.set_num_threads(given["threads"])
 plan, fold = Plan.model_validate(given["plan"]), Fold(0, tuple(given["train"]), tuple(given["held_out"]))
+files.sweep(Path(given["folder"]))  # as the command does
 print("up", flush=True)
 loop.train_fold(plan, "net", fold, Path(given["store"]), FoldFolder(Path(given["folder"])), device="cpu", workers=given["workers"],
                 deadline=None, quiet=True, message=lambda text: print(text, flush=True))
