@@ -32,7 +32,8 @@ def test_a_probe_is_printed_kept_and_explained(make_dataset, tmp_path, brief, ca
     assert found["seconds_per_epoch"] == pytest.approx(4 * found["seconds_per_step"] + 2 * found["seconds_per_held_out_batch"], rel=0.02)
     assert found["seconds_of_training"] == pytest.approx(2 * found["seconds_per_epoch"] + found["seconds_to_start"], rel=0.02)
     assert found["seconds_per_fold"] == pytest.approx(found["seconds_of_training"] + found["seconds_of_held_out"], abs=0.1)
-    assert found["peak_memory_gb"] > 0 and found["forecast_memory_gb"] > 0
+    # so small a net may find room in what earlier tests freed; tests/training/test_step_memory.py measures in processes of its own
+    assert 0 <= found["peak_memory_gb"] < 1 and found["forecast_memory_gb"] > 0
     assert {trial["memory_layout"] for trial in found["trials"]} == {"contiguous", "channels_last"}
     for fold in (0, 1):  # both folds follow what was fastest, and say so
         training = read_plan(work.fold("3d_fullres", fold).plan).training
