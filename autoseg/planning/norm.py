@@ -12,7 +12,8 @@ def with_norm(recipe: Recipe, figures: Figures) -> Recipe:
     """The recipe with the norm that these data ask for, and with a note that says why.
 
     Batch norm computes with means and variances of the training images when it predicts. An image of another contrast, as magnetic
-    resonance has them, then reaches every layer off its scale; instance norm takes each image by itself, at half a step's time more.
+    resonance has them, then reaches every layer off its scale; instance norm takes each image by itself. A step then takes 1.2 to
+    1.5 times as long (docs/method.md).
     """
     fewest, values = recipe.rules.norm.batch_from_cases, recipe.values.configuration
     norm = values.network.norm
@@ -20,10 +21,12 @@ def with_norm(recipe: Recipe, figures: Figures) -> Recipe:
         return recipe
     cases = len(figures.cases)
     if all(kind in CALIBRATED for channel in figures.channels for kind in channel.cases):
-        why = "All images are CT, whose values mean the same in each, and a step with batch norm takes two thirds of one with instance norm"
+        why = (
+            "All images are CT, whose values mean the same in each, and with batch norm a step takes two thirds to four fifths of the time"
+        )
         change = "a channel were of another kind and there were few cases"
     elif cases >= fewest:
-        why = f"{cases} cases teach statistics that hold for others, and a step with batch norm takes two thirds of one with instance norm"
+        why = f"{cases} cases teach statistics that hold for others, and with batch norm a step takes two thirds to four fifths of the time"
         change = f"there were fewer than {fewest} cases"
     else:
         why = f"{cases} cases are too few for batch norm: what it learns of their contrasts does not hold for other images"
