@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -17,7 +18,15 @@ Triple = tuple[int, int, int]
 Spacing = tuple[float, float, float]
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
+T = TypeVar("T")
+
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+
+
+def triple(values: Iterable[T]) -> tuple[T, T, T]:
+    """Exactly three values, one per axis."""
+    first, second, third = values
+    return first, second, third
 
 
 @dataclass(frozen=True)
@@ -38,8 +47,8 @@ class Orientation:
 
     def inverse(self) -> Orientation:
         """The change that undoes this one."""
-        axes = tuple(self.axes.index(i) for i in range(3))
-        return Orientation(axes, tuple(self.flips[a] for a in axes))
+        axes = triple(self.axes.index(i) for i in range(3))
+        return Orientation(axes, triple(self.flips[a] for a in axes))
 
     @property
     def is_identity(self) -> bool:
@@ -112,22 +121,22 @@ class Grid:
         moved = unit[:, list(orientation.axes)] * signs
         return replace(
             self,
-            shape=tuple(self.shape[a] for a in orientation.axes),
-            spacing=tuple(self.spacing[a] for a in orientation.axes),
-            origin=tuple(float(v) for v in self.points(first[None])[0]),
+            shape=triple(self.shape[a] for a in orientation.axes),
+            spacing=triple(self.spacing[a] for a in orientation.axes),
+            origin=triple(float(v) for v in self.points(first[None])[0]),
             direction=tuple(float(v) + 0.0 for v in moved[:, ::-1].reshape(-1)),
         )
 
     def cropped(self, box: Box) -> Grid:
         """The grid of the half-open `box`."""
         start = np.array([[low for low, _ in box]])
-        return replace(self, shape=tuple(high - low for low, high in box), origin=tuple(map(float, self.points(start)[0])))
+        return replace(self, shape=triple(high - low for low, high in box), origin=triple(map(float, self.points(start)[0])))
 
     def resampled(self, shape: Sequence[int]) -> Grid:
         """The grid with another number of voxels over the same extent (voxel edges, not centres, stay)."""
-        spacing = tuple(s * n / m for s, n, m in zip(self.spacing, self.shape, shape, strict=True))
+        spacing = triple(s * n / m for s, n, m in zip(self.spacing, self.shape, shape, strict=True))
         shift = np.array([[(m_s / s - 1) / 2 for m_s, s in zip(spacing, self.spacing, strict=True)]])
-        return replace(self, shape=tuple(int(n) for n in shape), spacing=spacing, origin=tuple(map(float, self.points(shift)[0])))
+        return replace(self, shape=triple(int(n) for n in shape), spacing=spacing, origin=triple(map(float, self.points(shift)[0])))
 
     def distance(self, other: Grid) -> float:
         """How far the two lattices lie apart: the largest distance of matching corners, in voxels of this grid.
@@ -182,8 +191,8 @@ class Shear:
             float(slice_q),
             float(slice_p),
             float(row_p),
-            tuple(low for low, _ in ends),
-            tuple(high - low for low, high in ends),
+            (ends[0][0], ends[1][0]),
+            (ends[0][1] - ends[0][0], ends[1][1] - ends[1][0]),
         )
 
     def straightened(self, grid: Grid) -> Grid:
@@ -198,7 +207,7 @@ class Shear:
             spacing[axis] = float(lengths[column])
             direction[:, 2 - axis] = unit[:, column]
         return Grid(
-            tuple(shape), tuple(spacing), tuple(map(float, origin)), tuple(float(v) + 0.0 for v in direction.reshape(-1)), grid.planar
+            triple(shape), triple(spacing), triple(map(float, origin)), tuple(float(v) + 0.0 for v in direction.reshape(-1)), grid.planar
         )
 
 
@@ -211,14 +220,14 @@ def to_lps(grid: Grid) -> Orientation:
     # wanted array axes (z, y, x) point along LPS z, y, x; the permutation with the largest cosines wins
     wanted = (2, 1, 0)
     best = max(itertools.permutations(range(3)), key=lambda p: sum(abs(unit[wanted[i], p[i]]) for i in range(3)))
-    return Orientation(tuple(best), tuple(bool(unit[wanted[i], best[i]] < 0) for i in range(3)))
+    return Orientation(triple(best), triple(bool(unit[wanted[i], best[i]] < 0) for i in range(3)))
 
 
 def whole_box(shape: Sequence[int]) -> Box:
     """The box that covers all of `shape`."""
-    return tuple((0, int(n)) for n in shape)
+    return triple((0, int(n)) for n in shape)
 
 
 def box_slices(box: Box) -> tuple[slice, slice, slice]:
     """The box as slices of the last three axes."""
-    return tuple(slice(low, high) for low, high in box)
+    return triple(slice(low, high) for low, high in box)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from autoseg.geometry import triple
+
 AIR, LUNG, FAT, MUSCLE, BLOOD, LIVER, BONE = -1000.0, -860.0, -100.0, 40.0, 45.0, 60.0, 350.0
 SIDES = {"left": 1, "right": -1}  # sign of x
 VESSEL_STEP = 3.0  # mm
@@ -44,7 +46,7 @@ class Space:
             low, high = np.searchsorted(axis, [middle - reach, middle + reach])
             low = min(int(low), axis.size - 1)
             box.append(slice(low, max(int(high), low + 1)))
-        return tuple(box), Space(self.z[box[0]], self.y[:, box[1]], self.x[:, :, box[2]], self.spacing)
+        return triple(box), Space(self.z[box[0]], self.y[:, box[1]], self.x[:, :, box[2]], self.spacing)
 
     def smooth_noise(self, rng: np.random.Generator, millimetres: float) -> np.ndarray:
         """Noise of mean 0 and deviation 1 (over all of space) that is correlated over about `millimetres`."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from autoseg.demo.anatomy import Chest, Space, make_chest
 from autoseg.files import appears_whole, write_text
-from autoseg.geometry import Grid, Orientation
+from autoseg.geometry import Grid, Orientation, triple
 
 LABELS = {"background": 0, "lung_left": 1, "lung_right": 2, "infection": 3}
 GROUPS = {"lungs": ["lung_left", "lung_right"]}
@@ -54,7 +54,7 @@ def make_phantom(number: int, seed: int) -> Phantom:
         slices = 12
     if number % 20 == 6:
         rows = int(np.ceil(2 * size[1] * 1.05 / in_plane))
-    grid = Grid((slices, rows, edge), (spacing, in_plane, in_plane), origin=tuple(float(v) for v in rng.uniform(-200, 0, 3)))
+    grid = Grid((slices, rows, edge), (spacing, in_plane, in_plane), origin=triple(float(v) for v in rng.uniform(-200, 0, 3)))
     space = Space.of(grid.shape, grid.spacing)
     chest = make_chest(space, size, rng)
     hu = chest.hu.copy()

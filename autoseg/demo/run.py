@@ -98,11 +98,10 @@ def _fresh_case(folder: Path, name: str) -> Case:
 
 def _baseline_dice(folder: Path, name: str) -> float:
     case = _fresh_case(folder, name)
-    voxels = case.image.voxels[0]
+    assert case.labels is not None  # every phantom has a label map
+    voxels, infection = case.image.voxels[0], case.labels.voxels == LABELS["infection"]
     found = threshold_baseline(voxels, intensity_kind(voxels, channel_name="CT").kind, case.image.grid.spacing)
-    return overlap(found.astype(np.uint8), (case.labels.voxels == LABELS["infection"]).astype(np.uint8), {"infection": (1,)})[
-        "infection"
-    ].dice
+    return overlap(found.astype(np.uint8), infection.astype(np.uint8), {"infection": (1,)})["infection"].dice
 
 
 def _montage(folder: Path, fresh: list[str]) -> Path:

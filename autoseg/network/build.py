@@ -6,7 +6,7 @@ from torch import nn
 
 from autoseg.errors import PlanError
 from autoseg.network.factory import load_factory
-from autoseg.network.residual import ResidualEncoder
+from autoseg.network.residual import Block, ResidualEncoder
 from autoseg.network.unet import Encoder, UNet
 from autoseg.planning.schema import NetworkPlan
 
@@ -27,11 +27,9 @@ def build(network_plan: NetworkPlan, channels: int, outputs: int, *, deep_superv
         PlanError: the factory cannot be loaded or returns no module, or options that contradict each other.
     """
     if network_plan.factory is not None:
-        return _own_network(network_plan, channels, outputs)
-    if network_plan.kind == "residual_unet":
-        encoder = ResidualEncoder(network_plan, channels)
-    else:
-        encoder = Encoder(network_plan, channels)
+        return _own_network(network_plan.factory, network_plan, channels, outputs)
+    kind = ResidualEncoder if network_plan.kind == "residual_unet" else Encoder
+    encoder: nn.Module = kind(network_plan, channels)
     network = UNet(network_plan, encoder, outputs, deep_supervision=deep_supervision)
     initialise(network, network_plan.initialisation)
     return network
@@ -51,15 +49,15 @@ def initialise(network: nn.Module, rule: str) -> None:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     for module in network.modules():
-        if hasattr(module, "start_as_skip"):
+        if isinstance(module, Block):
             module.start_as_skip()
 
 
-def _own_network(network_plan: NetworkPlan, channels: int, outputs: int) -> nn.Module:
-    network = load_factory(network_plan.factory, key="network.factory")(network_plan, channels, outputs)
+def _own_network(factory: str, network_plan: NetworkPlan, channels: int, outputs: int) -> nn.Module:
+    network = load_factory(factory, key="network.factory")(network_plan, channels, outputs)
     if not isinstance(network, nn.Module):
         raise PlanError(
-            f"network.factory {network_plan.factory!r} returned {type(network).__name__}, not a torch.nn.Module",
+            f"network.factory {factory!r} returned {type(network).__name__}, not a torch.nn.Module",
             remedy="Let it return the network",
         )
     return network

@@ -49,7 +49,8 @@ def inference_precision(planned: str, device: str) -> str:
 
 def placed(network: nn.Module, device: str, memory_layout: str, dimension: int) -> nn.Module:
     """The network itself, on the device, in evaluation mode, its weights in the resolved layout."""
-    return network.to(device=device).to(memory_format=memory_format(memory_layout, dimension)).eval()
+    moved = network.to(device=device)
+    return moved.to(memory_format=memory_format(memory_layout, dimension)).eval()  # type: ignore[call-overload]  # missing from torch's stubs
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -34,9 +34,10 @@ class Block(nn.Module):
 
     def start_as_skip(self) -> None:
         """Zero the last norm, so that a fresh block passes on its skip alone."""
-        if hasattr(self.second, "norm"):
-            nn.init.zeros_(self.second.norm.weight)
-            nn.init.zeros_(self.second.norm.bias)
+        last = getattr(self.second, "norm", None)
+        if last is not None:
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
 
 class ResidualEncoder(nn.Module):

@@ -123,8 +123,8 @@ def _take_rows(fresh: Tensor, theirs: Tensor, given: GivenWeights, outputs: Sequ
 def _take_columns(fresh: Tensor, theirs: Tensor, given: GivenWeights, inputs: Sequence[str]) -> _Result:
     """The columns (channels) of the first convolution, by name, else by number."""
     count, here = theirs.shape[1], fresh.shape[1]
-    known = given.channels is not None and len(given.channels) == count and len(inputs) == here
-    pairs = _matched(inputs, given.channels) if known else {}
+    named = given.channels if given.channels is not None and len(given.channels) == count and len(inputs) == here else ()
+    pairs = _matched(inputs, named)
     if pairs:
         fresh.zero_()
         for ours, there in pairs.items():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from autoseg.geometry import triple
+
 Colour = tuple[float, float, float]
 
 LUNG_BLUE: Colour = (0.0, 0.0, 1.0)  # paper.md item 20, Fig. 6
@@ -49,4 +51,4 @@ def colours_of(names: Sequence[str]) -> dict[str, Colour]:
 
 def box_colour(colour: Colour) -> Colour:
     """The colour of a label in box plots: the paper's green and orange, else its own, lightened."""
-    return BOX_COLOURS.get(colour) or tuple(0.6 * c + 0.4 for c in colour)
+    return BOX_COLOURS.get(colour) or triple(0.6 * c + 0.4 for c in colour)

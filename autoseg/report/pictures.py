@@ -57,7 +57,8 @@ def slices_of(
     for z in choose_slices(guide, voxels.shape[0], count):
         gray = np.clip((voxels[z].astype(np.float32) - low) / (high - low), 0, 1)
         name = title if voxels.shape[0] == 1 else f"{title}, slice {z + 1} of {voxels.shape[0]}"
-        shown.append(Slice(name, gray, *(None if m is None else m[z] for m in maps), grid.spacing[1:]))
+        in_truth, in_prediction = (None if m is None else m[z] for m in maps)
+        shown.append(Slice(name, gray, in_truth, in_prediction, grid.spacing[1:]))
     return shown
 
 
